@@ -1,0 +1,144 @@
+package mapping
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/vm"
+
+	"parkbridge/sources"
+)
+
+// expression is a compiled expr with the columns it reads.
+type expression struct {
+	program *vm.Program
+	columns []string
+}
+
+// Names an expression knows beside the columns.
+var exprNames = []string{"revision", "table", "period", "$env"}
+
+func compileExpr(source string) (*expression, error) {
+	// The clock is not there: the same row must give the same fields for ever.
+	program, err := expr.Compile(source,
+		expr.Env(map[string]any{}), expr.AllowUndefinedVariables(),
+		expr.DisableBuiltin("now"), expr.DisableBuiltin("string"),
+		expr.Function("string", exprString))
+	if err != nil {
+		return nil, errors.New(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", " "))
+	}
+	e := &expression{program: program}
+	node := program.Node()
+	v := &columnVisitor{locals: map[string]bool{}}
+	ast.Walk(&node, v)
+	if v.err != nil {
+		return nil, v.err
+	}
+	for _, name := range v.names {
+		if !v.locals[name] && !slices.Contains(exprNames, name) && !slices.Contains(e.columns, name) {
+			e.columns = append(e.columns, name)
+		}
+	}
+	return e, nil
+}
+
+// columnVisitor gathers the names an expression takes from its environment.
+type columnVisitor struct {
+	names  []string
+	locals map[string]bool
+	err    error
+}
+
+func (v *columnVisitor) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.IdentifierNode:
+		v.names = append(v.names, n.Value)
+	case *ast.VariableDeclaratorNode:
+		v.locals[n.Name] = true
+	case *ast.CallNode:
+		if id, ok := n.Callee.(*ast.IdentifierNode); ok {
+			v.locals[id.Value] = true
+			if id.Value != "string" {
+				v.err = fmt.Errorf("%s is not a function that expressions have", id.Value)
+			}
+		}
+	case *ast.MemberNode:
+		if id, ok := n.Node.(*ast.IdentifierNode); ok && id.Value == "$env" {
+			name, ok := n.Property.(*ast.StringNode)
+			if !ok {
+				v.err = errors.New(`$env takes a column's name as written text: $env["出场 时间"]`)
+				return
+			}
+			v.names = append(v.names, name.Value)
+		}
+	}
+}
+
+// exprString makes text of a value. NULL has no text.
+func exprString(params ...any) (any, error) {
+	if len(params) != 1 {
+		return nil, errors.New("string takes one value")
+	}
+	switch x := params[0].(type) {
+	case nil:
+		return nil, errors.New("NULL has no text; give another value with ??, as in string(column ?? 0)")
+	case float64:
+		return floatText(x), nil
+	case time.Time:
+		return wallText(x), nil
+	default:
+		return fmt.Sprint(x), nil
+	}
+}
+
+// exprValue is what an expression sees of a column: integers are int,
+// decimals and text string, floats float64, times time.Time, NULL nil.
+func (r *rule) exprValue(v sources.Value) (any, error) {
+	switch v.Kind {
+	case sources.Null:
+		return nil, nil
+	case sources.Bool:
+		return v.Text == "true", nil
+	case sources.Int:
+		n, err := strconv.Atoi(v.Text)
+		if err != nil {
+			return v.Text, nil // beyond 64 bits signed: exact as text
+		}
+		return n, nil
+	case sources.Float:
+		return strconv.ParseFloat(v.Text, 64)
+	case sources.Local, sources.Time:
+		return r.instant(v)
+	default:
+		return r.asText(v)
+	}
+}
+
+func (e *expression) run(env map[string]any) (sources.Value, error) {
+	out, err := expr.Run(e.program, env)
+	if err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return sources.Value{}, fmt.Errorf("expr failed: %s", first)
+	}
+	switch x := out.(type) {
+	case nil:
+		return sources.Value{}, nil
+	case string:
+		return sources.TextOrBytes(x, false), nil
+	case bool:
+		return sources.Value{Kind: sources.Bool, Text: strconv.FormatBool(x)}, nil
+	case int:
+		return sources.Value{Kind: sources.Int, Text: strconv.Itoa(x)}, nil
+	case float64:
+		return sources.Value{Kind: sources.Float, Text: floatText(x)}, nil
+	case time.Time:
+		return sources.Value{Kind: sources.Time, Text: x.Format(time.RFC3339Nano)}, nil
+	}
+	return sources.Value{}, fmt.Errorf("expr gives a %T, which is neither text, number nor time", out)
+}

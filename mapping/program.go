@@ -1,0 +1,342 @@
+package mapping
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"parkbridge/sources"
+)
+
+// Settings are the source's own, which rules may override.
+type Settings struct {
+	Location *time.Location // zone of times that carry none
+	Charset  string         // of text the database cannot vouch for; "" is UTF-8
+}
+
+// Program is a compiled set of rules. It is safe for concurrent use.
+type Program struct {
+	rules []*rule
+	needs []sources.Need
+}
+
+type rule struct {
+	Rule
+	field   Field
+	charset string
+	loc     *time.Location
+	trim    bool
+	formats []timeFormat
+	expr    *expression
+	columns []int // indexes in Program.needs that this rule reads
+}
+
+// Compile checks rules against the gate's contract. Every problem goes to
+// report with the path of the config key inside the mapping, such as
+// "plate.transform"; the Program may be used only if there was none.
+func Compile(rules Rules, contract []Field, set Settings, report func(path, problem string)) *Program {
+	p := &Program{}
+	known := map[string]bool{}
+	for _, f := range contract {
+		known[f.Name] = true
+		r, ok := rules[f.Name]
+		if !ok {
+			if f.Required {
+				report("", fmt.Sprintf("has no rule for %s, which the gate requires", f.Name))
+			}
+			continue
+		}
+		if c := p.compile(r, f, set, func(key, problem string) { report(strings.TrimSuffix(f.Name+"."+key, "."), problem) }); c != nil {
+			p.rules = append(p.rules, c)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		if !known[name] {
+			var names []string
+			for _, f := range contract {
+				names = append(names, f.Name)
+			}
+			report(name, fmt.Sprintf("is not a field of the gate; it takes %s", strings.Join(names, ", ")))
+		}
+	}
+	return p
+}
+
+func (p *Program) compile(in Rule, f Field, set Settings, report func(key, problem string)) *rule {
+	r := &rule{Rule: in, field: f, charset: set.Charset, loc: set.Location, trim: in.Trim == nil || *in.Trim}
+	given := 0
+	for _, is := range []bool{in.Column != "", in.Const != nil, in.Expr != ""} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		report("", "must have exactly one of column, const and expr")
+		return nil
+	}
+	if in.Charset != "" {
+		if !ValidCharset(in.Charset) {
+			report("charset", fmt.Sprintf("%q is not known; it is one of %s", in.Charset, charsetNames()))
+		}
+		r.charset = in.Charset
+	}
+	if in.Timezone != "" {
+		loc, err := time.LoadLocation(in.Timezone)
+		if err != nil {
+			report("timezone", fmt.Sprintf("%q is not a zone of the IANA database, such as Asia/Shanghai", in.Timezone))
+		} else {
+			r.loc = loc
+		}
+	}
+	for _, t := range in.Transform {
+		if transforms[t] == nil {
+			report("transform", fmt.Sprintf("%q is not known; it is one of %s", t, transformNames()))
+		}
+	}
+	if len(in.Format) > 0 && f.Kind != KindTime {
+		report("format", "is for time fields; "+f.Name+" is none")
+	}
+	for _, pattern := range in.Format {
+		tf, err := compileFormat(pattern)
+		if err != nil {
+			report("format", err.Error())
+		}
+		r.formats = append(r.formats, tf)
+	}
+	switch {
+	case in.Invalid != "" && in.Invalid != "error" && in.Invalid != "omit":
+		report("invalid", "must be error or omit")
+	case in.Invalid == "omit" && f.Required:
+		report("invalid", "cannot be omit: the gate requires "+f.Name)
+	case in.Invalid == "omit" && f.Kind != KindTime:
+		report("invalid", "is for time fields; "+f.Name+" is none")
+	}
+	if in.Otherwise != nil && in.Values == nil {
+		report("otherwise", "goes with values, and there are none")
+	}
+	p.checkOutputs(r, report)
+	switch {
+	case in.Column != "":
+		r.columns = []int{p.need(in.Column, r.charset)}
+	case in.Expr != "":
+		e, err := compileExpr(in.Expr)
+		if err != nil {
+			report("expr", err.Error())
+			return nil
+		}
+		r.expr = e
+		for _, name := range e.columns {
+			r.columns = append(r.columns, p.need(name, r.charset))
+		}
+	}
+	return r
+}
+
+// checkOutputs tries the constants of a rule against the field's kind.
+func (p *Program) checkOutputs(r *rule, report func(key, problem string)) {
+	check := func(key string, text *string) {
+		if text == nil || *text == "" {
+			return
+		}
+		if r.field.Kind == KindEnum && !slices.Contains(r.field.Enum, *text) {
+			report(key, fmt.Sprintf("%q is not a value of %s; the gate takes %s", *text, r.field.Name, strings.Join(r.field.Enum, ", ")))
+		}
+	}
+	if r.Values == nil && r.Transform == nil {
+		check("const", r.Const)
+	}
+	check("otherwise", r.Otherwise)
+	check("default", r.Default)
+	for _, from := range slices.Sorted(maps.Keys(r.Values)) {
+		to := r.Values[from]
+		check("values."+from, &to)
+	}
+	if r.field.Kind == KindTime && r.Default != nil && r.loc != nil {
+		t, err := r.iso(*r.Default)
+		if err != nil {
+			report("default", "must be a time of the form yyyy-MM-dd HH:mm:ss")
+			return
+		}
+		text := gateText(t)
+		r.Default = &text
+	}
+}
+
+// need gives the index of a column among those to be read.
+func (p *Program) need(column, charset string) int {
+	n := sources.Need{Column: column, Raw: charsets[strings.ToLower(charset)] != nil}
+	for i, have := range p.needs {
+		if have.Column == column {
+			// One column, read once: raw bytes can be decoded either way.
+			p.needs[i].Raw = have.Raw || n.Raw
+			return i
+		}
+	}
+	p.needs = append(p.needs, n)
+	return len(p.needs) - 1
+}
+
+// Needs lists the columns that the rules read, each once.
+func (p *Program) Needs() []sources.Need { return p.needs }
+
+// Columns lists the names of the columns that the rules read.
+func (p *Program) Columns() []string {
+	names := make([]string, len(p.needs))
+	for i, n := range p.needs {
+		names[i] = n.Column
+	}
+	return names
+}
+
+// Origin is what an expression may know of a row beside its columns.
+type Origin struct {
+	Revision int    // 0 for a row as first seen
+	Table    string // the table the row came from
+	Period   string // of a table that is one of a series, else ""
+}
+
+// Map applies the rules to the values of [Program.Columns], in that order.
+// It returns the fields, or every problem of the row at once.
+func (p *Program) Map(values []sources.Value, origin Origin) (map[string]string, []FieldError) {
+	fields := make(map[string]string, len(p.rules))
+	var problems []FieldError
+	for _, r := range p.rules {
+		text, err := r.apply(p.needs, values, origin)
+		if err != nil {
+			problems = append(problems, FieldError{Field: r.field.Name, Problem: err.Error()})
+			continue
+		}
+		if text != "" {
+			fields[r.field.Name] = text
+		} else if r.field.Required {
+			problems = append(problems, FieldError{Field: r.field.Name,
+				Problem: fmt.Sprintf("is NULL or empty (%s), the gate requires it, and the rule has no default", r.origin())})
+		}
+	}
+	if problems != nil {
+		return nil, problems
+	}
+	return fields, nil
+}
+
+// Remap applies the rules to columns kept in the ledger. missing names the
+// columns the rules need and stored does not have; then nothing was mapped.
+func (p *Program) Remap(stored map[string]sources.Value, origin Origin) (fields map[string]string, problems []FieldError, missing []string) {
+	values := make([]sources.Value, len(p.needs))
+	for i, n := range p.needs {
+		v, ok := stored[n.Column]
+		if !ok {
+			missing = append(missing, n.Column)
+		}
+		values[i] = v
+	}
+	if missing != nil {
+		return nil, nil, missing
+	}
+	fields, problems = p.Map(values, origin)
+	return fields, problems, nil
+}
+
+func (r *rule) origin() string {
+	switch {
+	case r.Column != "":
+		return "column " + r.Column
+	case r.Const != nil:
+		return "const"
+	}
+	return "expr"
+}
+
+// apply gives the field's text; "" leaves it out.
+func (r *rule) apply(needs []sources.Need, values []sources.Value, origin Origin) (string, error) {
+	v, err := r.input(needs, values, origin)
+	if err != nil {
+		if r.Invalid == "omit" && v.Kind >= sources.Local {
+			return "", nil
+		}
+		return "", err
+	}
+	text, isTime, err := r.shape(v)
+	if err != nil {
+		return "", err
+	}
+	if text == "" && !isTime {
+		if r.Default != nil {
+			return *r.Default, nil
+		}
+		return "", nil
+	}
+	switch r.field.Kind {
+	case KindTime:
+		t, err := r.when(v, text, isTime)
+		if err != nil && r.Invalid == "omit" {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return gateText(t), nil
+	case KindEnum:
+		if !slices.Contains(r.field.Enum, text) {
+			return "", fmt.Errorf("%q is not a value of it; the gate takes %s; map it with values", text, strings.Join(r.field.Enum, ", "))
+		}
+	}
+	return text, nil
+}
+
+// input gives the value that the rule starts from.
+func (r *rule) input(needs []sources.Need, values []sources.Value, origin Origin) (sources.Value, error) {
+	switch {
+	case r.Const != nil:
+		return sources.Value{Kind: sources.Text, Text: *r.Const}, nil
+	case r.expr != nil:
+		env := map[string]any{"revision": origin.Revision, "table": origin.Table, "period": origin.Period}
+		for _, i := range r.columns {
+			x, err := r.exprValue(values[i])
+			if err != nil {
+				return sources.Value{Kind: values[i].Kind}, fmt.Errorf("column %s: %w", needs[i].Column, err)
+			}
+			env[needs[i].Column] = x
+		}
+		return r.expr.run(env)
+	}
+	return values[r.columns[0]], nil
+}
+
+// shape runs trim, transform and values. isTime reports that the value is a
+// date-time of the database and went through untouched.
+func (r *rule) shape(v sources.Value) (text string, isTime bool, err error) {
+	if v.IsNull() {
+		return "", false, nil
+	}
+	if r.field.Kind == KindTime && v.Kind >= sources.Local && r.Values == nil {
+		return "", true, nil
+	}
+	if text, err = r.asText(v); err != nil || text == "" {
+		return "", false, err
+	}
+	for _, t := range r.Transform {
+		text = transforms[t](text)
+	}
+	if text == "" || r.Values == nil {
+		return text, false, nil
+	}
+	to, ok := r.Values[text]
+	switch {
+	case ok:
+		return to, false, nil
+	case r.Otherwise != nil:
+		return *r.Otherwise, false, nil
+	}
+	return "", false, fmt.Errorf("%q is in no entry of values, and there is no otherwise", text)
+}
+
+func (r *rule) when(v sources.Value, text string, isTime bool) (time.Time, error) {
+	if isTime {
+		return r.instant(v)
+	}
+	number := v.Kind == sources.Int || v.Kind == sources.Float || v.Kind == sources.Decimal
+	return r.parseTime(text, number && r.Values == nil)
+}

@@ -1,0 +1,217 @@
+// Package sink speaks the platform's gate API: one signed multipart call a
+// record, and what its answer means.
+package sink
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config says where the gate is and who calls it.
+type Config struct {
+	// URL is the whole address of the call.
+	URL string `yaml:"url"`
+	// AppID is issued by the platform; empty leaves it out of the call.
+	AppID string `yaml:"app_id"`
+	// AppSecret signs every call; empty sends them unsigned.
+	AppSecret string `yaml:"app_secret,secret"`
+	// ParkUUID is the lot of records whose mapping names none.
+	ParkUUID string `yaml:"park_uuid"`
+	// Timeout bounds one call from dialling to the last byte of the answer;
+	// 0 means 10s.
+	Timeout time.Duration `yaml:"timeout"`
+	// Concurrency is the number of calls under way at once, 1 to 256; 0 means 8.
+	Concurrency int `yaml:"concurrency"`
+	// RateLimit is the most calls begun in a second; 0 means no limit.
+	RateLimit float64 `yaml:"rate_limit"`
+	// CAFile is a PEM file of certificates trusted beside the system's own.
+	CAFile string `yaml:"ca_file,path"`
+	// UnorderedSerials lists parking serials that are placeholders: their
+	// records do not wait for one another.
+	UnorderedSerials []string `yaml:"unordered_serials"`
+}
+
+// Defaults fills what was left out.
+func (c *Config) Defaults() {
+	if c.Timeout == 0 {
+		c.Timeout = 10 * time.Second
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = 8
+	}
+}
+
+// Validate reports every problem with the config key it concerns.
+func (c *Config) Validate(report func(key, problem string)) {
+	u, err := url.Parse(c.URL)
+	switch {
+	case c.URL == "":
+		report("url", "is missing; the platform's is https://api.4pyun.com/gate/1.0/parking/internal/update")
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		report("url", "is not a full http:// or https:// address")
+	}
+	if c.Timeout < 0 || c.Timeout > 10*time.Minute {
+		report("timeout", "must be above 0 and at most 10m")
+	}
+	if c.Concurrency < 0 || c.Concurrency > 256 {
+		report("concurrency", "must be from 1 to 256")
+	}
+	if c.RateLimit < 0 {
+		report("rate_limit", "must not be negative; 0 means no limit")
+	}
+}
+
+// Client sends records to the gate. It is safe for concurrent use.
+type Client struct {
+	cfg      Config
+	http     *http.Client
+	boundary string
+	now      func() time.Time
+}
+
+// maxReply is what is read of an answer; the platform's are a few hundred bytes.
+const maxReply = 64 << 10
+
+// New makes a client. It fails where ca_file cannot be used.
+func New(cfg Config) (*Client, error) {
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          0,
+		MaxIdleConnsPerHost:   cfg.Concurrency, // fewer would reconnect for most calls
+		MaxConnsPerHost:       0,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   cfg.Timeout,
+		ExpectContinueTimeout: time.Second,
+	}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading ca_file: %w", err)
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("reading ca_file %s: it holds no PEM certificate", cfg.CAFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	var seed [16]byte
+	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
+	return &Client{
+		cfg:      cfg,
+		boundary: "parkbridge" + hex.EncodeToString(seed[:]),
+		now:      time.Now,
+		http: &http.Client{
+			Transport: transport,
+			Timeout:   cfg.Timeout,
+			// A redirect is a captive portal's doing: the record must not follow it.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Complete gives the fields as they go on the wire: app_id added, empty values
+// left out, signed where there is a secret.
+func (c *Client) Complete(fields map[string]string) map[string]string {
+	out := make(map[string]string, len(fields)+2)
+	for name, value := range fields {
+		if value != "" {
+			out[name] = value
+		}
+	}
+	if c.cfg.AppID != "" {
+		out[FieldAppID] = c.cfg.AppID
+	}
+	if c.cfg.AppSecret != "" {
+		out[FieldSign] = Sign(out, c.cfg.AppSecret)
+	}
+	return out
+}
+
+// Send pushes one record and says what the answer means. It never fails: an
+// answer that did not come is a Retry with the transport's error as message.
+func (c *Client) Send(ctx context.Context, fields map[string]string) Reply {
+	wire := c.Complete(fields)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(c.encode(wire)))
+	if err != nil {
+		return Reply{Outcome: Retry, Message: "making the request: " + c.clean(err)}
+	}
+	req.Header.Set("Content-Type", "multipart/form-data; boundary="+c.boundary)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "parkbridge")
+	// A push that was written may have been taken: the transport must not
+	// repeat it by itself, so the body has no second copy to send.
+	req.GetBody = nil
+	res, err := c.http.Do(req)
+	if err != nil {
+		return Reply{Outcome: Retry, Message: c.clean(err)}
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
+	if err != nil {
+		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: "the answer broke off: " + c.clean(err)}
+	}
+	if len(body) > maxReply {
+		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: fmt.Sprintf("the answer is longer than %d KiB, which the platform's are not", maxReply>>10)}
+	}
+	reply := readReply(res.StatusCode, res.Header, body, c.now())
+	if reply.Outcome == Refused {
+		reply.Differences, reply.Compared = Compare(wire, reply.Hint)
+	}
+	return reply
+}
+
+// clean makes a transport error fit for a record: without the URL, which may
+// hold a password, and without the client's own wording around it.
+func (c *Client) clean(err error) string {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		if ue.Timeout() {
+			return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
+		}
+		err = ue.Err
+	}
+	text := err.Error()
+	if c.cfg.AppSecret != "" {
+		text = strings.ReplaceAll(text, c.cfg.AppSecret, "<secret>")
+	}
+	return text
+}
+
+// encode makes the multipart body as the document's own client does: one text
+// part a field, in UTF-8.
+func (c *Client) encode(fields map[string]string) []byte {
+	b := make([]byte, 0, 3072)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		b = append(b, "--"...)
+		b = append(b, c.boundary...)
+		b = append(b, "\r\nContent-Disposition: form-data; name=\""...)
+		b = append(b, name...)
+		b = append(b, "\"\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"...)
+		b = append(b, fields[name]...)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "--"...)
+	b = append(b, c.boundary...)
+	return append(b, "--\r\n"...)
+}

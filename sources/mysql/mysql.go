@@ -1,0 +1,330 @@
+// Package mysql reads MySQL and MariaDB.
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-sql-driver/mysql"
+
+	"parkbridge/sources"
+)
+
+// Driver is registered as "mysql". Its DSN is go-sql-driver's:
+// user:password@tcp(host:3306)/database.
+func Driver() sources.Driver { return sources.Driver{Name: "mysql", Open: open} }
+
+type db struct {
+	pool    *sql.DB
+	timeout time.Duration
+}
+
+func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
+	mc, err := mysql.ParseDSN(cfg.DSN)
+	if err != nil {
+		// The driver's own message can quote the password.
+		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: "is not of the form user:password@tcp(host:3306)/database"}
+	}
+	// The text protocol gives every value as the server prints it, so nothing
+	// is rounded or shifted on the way; the driver must not parse times.
+	mc.InterpolateParams, mc.ParseTime = true, false
+	mc.Collation = ""
+	if err := mc.Apply(mysql.Charset("utf8mb4", "")); err != nil {
+		return nil, nil, err
+	}
+	if mc.Timeout == 0 {
+		mc.Timeout = 10 * time.Second
+	}
+	if mc.ReadTimeout == 0 {
+		mc.ReadTimeout = cfg.StatementTimeout + 10*time.Second // the server's own limit strikes first
+	}
+	mc.Logger = &mysql.NopLogger{} // its messages come back as errors too
+	conn, err := mysql.NewConnector(mc)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := &db{pool: sql.OpenDB(connector{conn, cfg.StatementTimeout}), timeout: cfg.StatementTimeout}
+	d.pool.SetMaxOpenConns(2)
+	d.pool.SetMaxIdleConns(2)
+	d.pool.SetConnMaxIdleTime(5 * time.Minute)
+	if err := d.pool.PingContext(ctx); err != nil {
+		_ = d.pool.Close() // the first error tells more
+		return nil, nil, err
+	}
+	return d, dialect{}, nil
+}
+
+// connector readies each new connection: read-only transactions, UTC for
+// TIMESTAMP columns, and the server's own statement timeout.
+type connector struct {
+	driver.Connector
+	timeout time.Duration
+}
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.ready(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func (c connector) ready(ctx context.Context, conn driver.Conn) error {
+	exec, ok := conn.(driver.ExecerContext)
+	if !ok {
+		return errors.New("the mysql driver's connection cannot run statements")
+	}
+	run := func(stmt string) error {
+		_, err := exec.ExecContext(ctx, stmt, nil)
+		return err
+	}
+	for _, stmt := range []string{
+		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
+		"SET SESSION time_zone = '+00:00'",
+	} {
+		if err := run(stmt); err != nil {
+			return fmt.Errorf("preparing the connection: %w", err)
+		}
+	}
+	// MySQL counts milliseconds, MariaDB seconds under another name; each
+	// refuses the other's (1193, unknown system variable). Servers before
+	// MySQL 5.7 and MariaDB 10.1 have neither, and the client's timeout is all.
+	err := run(fmt.Sprintf("SET SESSION max_execution_time = %d", c.timeout.Milliseconds()))
+	if isError(err, 1193) {
+		err = run(fmt.Sprintf("SET SESSION max_statement_time = %f", c.timeout.Seconds()))
+	}
+	if isError(err, 1193) {
+		err = nil
+	}
+	return err
+}
+
+func isError(err error, number uint16) bool {
+	var me *mysql.MySQLError
+	return errors.As(err, &me) && me.Number == number
+}
+
+func (d *db) Close() error { return d.pool.Close() }
+
+func (d *db) Columns(ctx context.Context, from string) ([]sources.Column, error) {
+	rows, err := d.pool.QueryContext(ctx, "SELECT * FROM "+from+" WHERE 1 = 0")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, err
+	}
+	var columns []sources.Column
+	for _, t := range types {
+		columns = append(columns, column(t.Name(), t.DatabaseTypeName()))
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return columns, d.charsets(ctx, from, columns)
+}
+
+func column(name, typ string) sources.Column {
+	c := sources.Column{Name: name, Type: typ}
+	switch base := strings.TrimPrefix(typ, "UNSIGNED "); base {
+	case "TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT":
+		c.Integer = true
+	case "CHAR", "VARCHAR", "TEXT", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT", "ENUM", "SET":
+		c.IsText = true
+	case "BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "BIT":
+		c.Binary = true
+	}
+	return c
+}
+
+// charsets fills in each text column's own character set, for a table; the
+// columns of a query have none that could be asked for.
+func (d *db) charsets(ctx context.Context, from string, columns []sources.Column) error {
+	if strings.HasPrefix(from, "(") {
+		return nil
+	}
+	parts := strings.Split(strings.Trim(from, "`"), "`.`")
+	q := "SELECT column_name, character_set_name FROM information_schema.columns WHERE character_set_name IS NOT NULL AND table_name = ? AND table_schema = DATABASE()"
+	args := []any{parts[len(parts)-1]}
+	if len(parts) > 1 {
+		q = strings.Replace(q, "DATABASE()", "?", 1)
+		args = append(args, parts[len(parts)-2])
+	}
+	rows, err := d.pool.QueryContext(ctx, q, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	byName := map[string]string{}
+	for rows.Next() {
+		var name, charset string
+		if err := rows.Scan(&name, &charset); err != nil {
+			return err
+		}
+		byName[name] = charset
+	}
+	for i, c := range columns {
+		columns[i].Charset = byName[c.Name]
+	}
+	return rows.Err()
+}
+
+// Query runs in its own read-only transaction: the session is READ ONLY and
+// commits by itself, so one statement is one transaction.
+func (d *db) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout+10*time.Second)
+	defer cancel()
+	rows, err := d.pool.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, err
+	}
+	types := make([]string, len(columns))
+	raw := make([]sql.RawBytes, len(columns))
+	dest := make([]any, len(columns))
+	for i, c := range columns {
+		types[i], dest[i] = strings.TrimPrefix(c.DatabaseTypeName(), "UNSIGNED "), &raw[i]
+	}
+	var out [][]sources.Value
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return nil, err
+		}
+		row := make([]sources.Value, len(raw))
+		for i, b := range raw {
+			row[i] = value(types[i], b, fields[i])
+		}
+		out = append(out, row)
+	}
+	return out, rows.Err()
+}
+
+func value(typ string, b []byte, f sources.Field) sources.Value {
+	if b == nil {
+		return sources.Value{}
+	}
+	s := string(b)
+	switch typ {
+	case "TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT", "YEAR":
+		return sources.Value{Kind: sources.Int, Text: s}
+	case "FLOAT", "DOUBLE":
+		return sources.Value{Kind: sources.Float, Text: s}
+	case "DECIMAL":
+		return sources.Value{Kind: sources.Decimal, Text: s}
+	case "BIT":
+		return sources.Value{Kind: sources.Int, Text: bits(b)}
+	case "DATE", "DATETIME":
+		return checked(sources.Value{Kind: sources.Local, Text: s})
+	case "TIMESTAMP":
+		// The session's zone is +00:00, so the text is UTC.
+		return checked(sources.Value{Kind: sources.Time, Text: s + "Z"})
+	case "BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "GEOMETRY":
+		return sources.Value{Kind: sources.Bytes, Text: s}
+	}
+	return sources.TextOrBytes(s, false)
+}
+
+func bits(b []byte) string {
+	var n uint64
+	for _, c := range b {
+		n = n<<8 | uint64(c)
+	}
+	return fmt.Sprint(n)
+}
+
+// checked turns a date no calendar holds (0000-00-00, 2026-02-00) into Bad, in
+// the server's own spelling.
+func checked(v sources.Value) sources.Value {
+	parse := v.Wall
+	if v.Kind == sources.Time {
+		parse = v.Instant
+	}
+	if _, err := parse(); err != nil {
+		return sources.Value{Kind: sources.Bad, Text: strings.TrimSuffix(v.Text, "Z")}
+	}
+	return v
+}
+
+type dialect struct{}
+
+func (dialect) Quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// Select reads the stored bytes where the mapping asks for them and the
+// server's own conversion to UTF-8 would spoil them: a column declared in a
+// single-byte character set that holds something else, or one of a query,
+// whose character set cannot be known.
+func (d dialect) Select(f sources.Field) string {
+	if f.Raw && f.Column.IsText {
+		switch f.Column.Charset {
+		case "", "latin1", "ascii", "binary", "cp1250", "cp1251", "cp1252", "cp850", "latin2", "latin5", "latin7", "swe7", "dec8", "hp8":
+			return "CAST(" + d.Quote(f.Column.Name) + " AS BINARY)"
+		}
+	}
+	return d.Quote(f.Column.Name)
+}
+
+func (dialect) Param(int, sources.Column) string { return "?" }
+
+// After is spelled out: MySQL and MariaDB scan the index from its start for a
+// row value (a, b) > (?, ?).
+func (dialect) After(columns []string, op string, param func(int) string) string {
+	return sources.SpelledAfter(columns, op, param)
+}
+
+func (dialect) Native(c sources.Column, v sources.Value) (string, error) {
+	switch {
+	case c.Type == "BIT":
+		return v.Text, nil // compared as a number
+	case c.Binary:
+		return "0x" + hex.EncodeToString([]byte(v.Text)), nil
+	case v.Kind == sources.Time:
+		return strings.TrimSuffix(v.Text, "Z"), nil
+	case !utf8.ValidString(v.Text):
+		return "", errors.New("holds text that is not UTF-8, which cannot be a key or cursor here")
+	}
+	return v.Text, nil
+}
+
+// Arg binds numbers as numbers: MySQL compares an integer column with a string
+// as floating point, which rounds ids beyond 2^53.
+func (dialect) Arg(c sources.Column, native string) (any, error) {
+	switch {
+	case c.Binary && c.Type != "BIT":
+		b, err := hex.DecodeString(strings.TrimPrefix(native, "0x"))
+		if err != nil || !strings.HasPrefix(native, "0x") {
+			return nil, errors.New("is not of the form 0x…, which a binary column needs")
+		}
+		return b, nil
+	case c.Integer || c.Type == "BIT":
+		return integer(native)
+	}
+	return native, nil
+}
+
+func integer(native string) (any, error) {
+	var n int64
+	if _, err := fmt.Sscanf(native, "%d", &n); err == nil && fmt.Sprint(n) == native {
+		return n, nil
+	}
+	var u uint64
+	if _, err := fmt.Sscanf(native, "%d", &u); err == nil && fmt.Sprint(u) == native {
+		return u, nil
+	}
+	return nil, errors.New("is not an integer")
+}

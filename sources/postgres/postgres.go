@@ -1,0 +1,219 @@
+// Package postgres reads PostgreSQL through pgx's own pool and types.
+package postgres
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parkbridge/sources"
+)
+
+// Driver is registered as "postgres". Its DSN is a URL
+// (postgres://user:password@host:5432/db) or libpq's key=value form.
+func Driver() sources.Driver { return sources.Driver{Name: "postgres", Open: open} }
+
+type db struct {
+	pool *pgxpool.Pool
+	// begin opens a page's transaction. Settings are LOCAL to it, so that a
+	// connection pooler between us and the server cannot drop them, and every
+	// value is rendered the same whatever the role's own settings are.
+	begin string
+}
+
+func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		// The parse error quotes the DSN; it masks the password, but not every
+		// form of it.
+		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: "is neither a postgres:// URL nor a list of key=value pairs"}
+	}
+	pc.MaxConns, pc.MinConns = 2, 0
+	pc.MaxConnIdleTime = 5 * time.Minute
+	pc.ConnConfig.ConnectTimeout = 10 * time.Second
+	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // no prepared statements: a pooler may sit between
+	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
+		pc.ConnConfig.RuntimeParams["application_name"] = "parkbridge"
+	}
+	pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		if c.PgConn().ParameterStatus("server_encoding") != "SQL_ASCII" {
+			return nil
+		}
+		// Bytes of unknown encoding would fail the whole page on their way to UTF-8.
+		_, err := c.Exec(ctx, "SET client_encoding TO SQL_ASCII")
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := &db{pool: pool, begin: fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;"+
+		"SET LOCAL statement_timeout=%d;SET LOCAL TimeZone='UTC';SET LOCAL DateStyle='ISO, YMD';"+
+		"SET LOCAL IntervalStyle='iso_8601';SET LOCAL bytea_output='hex';SET LOCAL extra_float_digits=3",
+		cfg.StatementTimeout.Milliseconds())}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return d, dialect{}, nil
+}
+
+func (d *db) Close() error {
+	d.pool.Close()
+	return nil
+}
+
+// read runs f in a short read-only transaction.
+func (d *db) read(ctx context.Context, f func(*pgx.Conn) error) error {
+	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		if _, err := c.Conn().PgConn().Exec(ctx, d.begin).ReadAll(); err != nil {
+			return err
+		}
+		err := f(c.Conn())
+		_, end := c.Conn().PgConn().Exec(ctx, "COMMIT").ReadAll()
+		if err != nil {
+			return err
+		}
+		return end
+	})
+}
+
+func (d *db) Columns(ctx context.Context, from string) ([]sources.Column, error) {
+	var columns []sources.Column
+	err := d.read(ctx, func(c *pgx.Conn) error {
+		rows, err := c.Query(ctx, "SELECT * FROM "+from+" WHERE false")
+		if err != nil {
+			return err
+		}
+		rows.Close()
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		for _, f := range rows.FieldDescriptions() {
+			var name string
+			if err := c.QueryRow(ctx, "SELECT format_type($1::oid, $2::int4)", int64(f.DataTypeOID), f.TypeModifier).Scan(&name); err != nil {
+				return err
+			}
+			columns = append(columns, column(f, name))
+		}
+		return nil
+	})
+	return columns, err
+}
+
+func column(f pgconn.FieldDescription, typ string) sources.Column {
+	c := sources.Column{Name: f.Name, Type: typ}
+	switch f.DataTypeOID {
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID:
+		c.Integer = true
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID:
+		c.IsText = true
+	case pgtype.ByteaOID:
+		c.Binary = true
+	}
+	return c
+}
+
+func (d *db) Query(ctx context.Context, sql string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+	var out [][]sources.Value
+	err := d.read(ctx, func(c *pgx.Conn) error {
+		ascii := c.PgConn().ParameterStatus("server_encoding") == "SQL_ASCII"
+		// Everything is asked for as text: the form the server itself parses
+		// back without loss.
+		rows, err := c.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			raw, types := rows.RawValues(), rows.FieldDescriptions()
+			row := make([]sources.Value, len(raw))
+			for i, b := range raw {
+				row[i] = value(types[i].DataTypeOID, b, fields[i].Raw && ascii)
+			}
+			out = append(out, row)
+		}
+		return rows.Err()
+	})
+	return out, err
+}
+
+func value(oid uint32, b []byte, raw bool) sources.Value {
+	if b == nil {
+		return sources.Value{}
+	}
+	s := string(b)
+	switch oid {
+	case pgtype.BoolOID:
+		if s == "t" {
+			return sources.Value{Kind: sources.Bool, Text: "true"}
+		}
+		return sources.Value{Kind: sources.Bool, Text: "false"}
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID:
+		return sources.Value{Kind: sources.Int, Text: s}
+	case pgtype.Float4OID, pgtype.Float8OID:
+		return sources.Value{Kind: sources.Float, Text: s}
+	case pgtype.NumericOID:
+		return sources.Value{Kind: sources.Decimal, Text: s}
+	case pgtype.ByteaOID:
+		raw, _ := hex.DecodeString(strings.TrimPrefix(s, `\x`)) // bytea_output is hex by our own SET
+		return sources.Value{Kind: sources.Bytes, Text: string(raw)}
+	case pgtype.DateOID, pgtype.TimestampOID:
+		return checked(sources.Value{Kind: sources.Local, Text: s})
+	case pgtype.TimestamptzOID:
+		return checked(sources.Value{Kind: sources.Time, Text: s})
+	}
+	return sources.TextOrBytes(s, raw)
+}
+
+// checked turns a date-time no calendar of ours holds (infinity, BC) into Bad.
+func checked(v sources.Value) sources.Value {
+	parse := v.Wall
+	if v.Kind == sources.Time {
+		parse = v.Instant
+	}
+	if _, err := parse(); err != nil {
+		v.Kind = sources.Bad
+	}
+	return v
+}
+
+type dialect struct{}
+
+func (dialect) Quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+func (d dialect) Select(f sources.Field) string { return d.Quote(f.Column.Name) }
+
+func (dialect) Param(n int, c sources.Column) string {
+	return fmt.Sprintf("CAST($%d::text AS %s)", n, c.Type)
+}
+
+func (dialect) After(columns []string, op string, param func(int) string) string {
+	return sources.RowAfter(columns, op, param)
+}
+
+func (dialect) Native(c sources.Column, v sources.Value) (string, error) {
+	if v.Kind == sources.Bytes && c.Binary {
+		return `\x` + hex.EncodeToString([]byte(v.Text)), nil
+	}
+	if v.Kind == sources.Bool || utf8.ValidString(v.Text) {
+		return v.Text, nil
+	}
+	return "", errors.New("holds text that is not UTF-8, which cannot be a key or cursor here")
+}
+
+func (dialect) Arg(_ sources.Column, native string) (any, error) {
+	if strings.ContainsRune(native, 0) {
+		return nil, errors.New("holds a NUL character")
+	}
+	return native, nil
+}

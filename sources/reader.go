@@ -1,0 +1,473 @@
+// Package sources reads rows from databases that nobody may change.
+//
+// One [Reader] polls a table, or a query, by keyset pagination; an engine adds
+// only its [Dialect] (SQL text and the native form of values) and a [DB] that
+// runs one statement. Every read is a short read-only transaction that is
+// fetched whole before anything else is done.
+package sources
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Column is a column of the polled table or query.
+type Column struct {
+	Name string // as the database spells it
+	Type string // the database's type name, for messages and casts
+	// Integer, IsText and Binary classify the type; all may be false.
+	Integer, IsText, Binary bool
+	// Charset is the column's own character set where the engine has one a
+	// column (MySQL), else empty.
+	Charset string
+}
+
+// Field is one item of a SELECT list.
+type Field struct {
+	Column Column
+	// Raw asks for the bytes as stored, for text whose real charset only the
+	// mapping knows.
+	Raw bool
+}
+
+// Dialect is an engine's SQL text and the native form of its values. It is pure.
+type Dialect interface {
+	// Quote makes an identifier of one name.
+	Quote(name string) string
+	// Select is the expression that reads a field.
+	Select(f Field) string
+	// Param is the n-th placeholder (from 1), cast to the column's type.
+	Param(n int, c Column) string
+	// After is the condition "columns op values" in the form that the engine
+	// runs as one index seek; op is > or >=, and param(i) binds the value of
+	// columns[i] once more and gives its placeholder.
+	After(columns []string, op string, param func(i int) string) string
+	// Native is a value's lossless text for a position; an error where the
+	// value cannot be one.
+	Native(c Column, v Value) (string, error)
+	// Arg is the argument to bind for a native text.
+	Arg(c Column, native string) (any, error)
+}
+
+// DB runs statements on one database with at most two connections, read-only
+// and under the statement timeout.
+type DB interface {
+	// Columns describes the columns of a FROM item without reading rows.
+	Columns(ctx context.Context, from string) ([]Column, error)
+	// Query fetches all rows of a SELECT of the given fields and ends its
+	// transaction before it returns.
+	Query(ctx context.Context, sql string, fields []Field, args []any) ([][]Value, error)
+	Close() error
+}
+
+// Driver opens databases of one engine.
+type Driver struct {
+	// Name is the name in `driver:`.
+	Name string
+	// Open connects and proves that the database answers.
+	Open func(ctx context.Context, cfg Config) (DB, Dialect, error)
+}
+
+// Registry holds the drivers a program was built with.
+type Registry map[string]Driver
+
+// NewRegistry makes a registry of drivers.
+func NewRegistry(drivers ...Driver) Registry {
+	r := Registry{}
+	for _, d := range drivers {
+		r[d.Name] = d
+	}
+	return r
+}
+
+// Names lists the registered drivers in order.
+func (r Registry) Names() []string {
+	var names []string
+	for n := range r {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Need is a column that the mapping reads.
+type Need struct {
+	Column string
+	Raw    bool // see [Field]
+}
+
+// Row is one row as read.
+type Row struct {
+	Key      string   // see [EncodeKey]
+	Position Position // where the row stands in the reading order
+	Values   []Value  // in the order of Page.Columns
+}
+
+// Page is a run of rows in reading order.
+type Page struct {
+	Columns []string // names of the mapped columns, as the config spells them
+	Rows    []Row
+	// Full reports that the page holds as many rows as were asked for, so
+	// that more may follow.
+	Full bool
+}
+
+// Reader polls one table or query.
+type Reader struct {
+	db      DB
+	dialect Dialect
+	cfg     Config
+
+	from    string   // the FROM item with its condition's parenthesised text
+	where   string   // "" or "(condition)"
+	order   []Column // the reading order
+	key     []int    // index of each key column in order
+	fields  []Field  // order columns, then mapped ones
+	mapped  []int    // index in fields of each mapped column
+	columns []string // names of the mapped columns
+	list    string   // the SELECT list
+	orderBy string
+}
+
+// Open connects to the source and resolves the columns that cfg and needs name.
+// Columns are matched as written, else without regard to case where that is
+// unambiguous. A mistake in the config is a [*ConfigError].
+func Open(ctx context.Context, drivers Registry, cfg Config, needs []Need) (*Reader, error) {
+	driver, ok := drivers[cfg.Driver]
+	if !ok {
+		return nil, &ConfigError{Source: cfg.Name, Key: "driver",
+			Problem: fmt.Sprintf("%q is not known; it is one of %s", cfg.Driver, strings.Join(drivers.Names(), ", "))}
+	}
+	db, dialect, err := driver.Open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to source %s: %w", cfg.Name, err)
+	}
+	r := &Reader{db: db, dialect: dialect, cfg: cfg}
+	if err := r.prepare(ctx, needs); err != nil {
+		_ = db.Close() // the first error tells more
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Reader) prepare(ctx context.Context, needs []Need) error {
+	if r.cfg.Table != "" {
+		parts := splitName(r.cfg.Table)
+		for i, p := range parts {
+			parts[i] = r.dialect.Quote(p)
+		}
+		r.from = strings.Join(parts, ".")
+	} else {
+		r.from = "(" + strings.TrimSpace(r.cfg.Query) + "\n) AS " + r.dialect.Quote("source_query")
+	}
+	if r.cfg.Where != "" {
+		r.where = "(" + r.cfg.Where + "\n)" // the break ends a trailing comment
+	}
+	all, err := r.db.Columns(ctx, r.from)
+	if err != nil {
+		return fmt.Errorf("describing source %s: %w", r.cfg.Name, err)
+	}
+	find := func(key, name string, rule bool) (Column, error) {
+		if c, ok := findColumn(all, name); ok {
+			return c, nil
+		}
+		e := &ConfigError{Source: r.cfg.Name, Key: key,
+			Problem: fmt.Sprintf("column %q is not in %s; it has %s", name, r.place(), columnNames(all))}
+		if rule {
+			e.Column = name
+		}
+		return Column{}, e
+	}
+	for i, name := range r.cfg.Order() {
+		key := "key"
+		if i == 0 {
+			key = "cursor"
+		}
+		c, err := find(key, name, false)
+		if err != nil {
+			return err
+		}
+		r.order = append(r.order, c)
+		r.fields = append(r.fields, Field{Column: c})
+	}
+	if len(r.cfg.Key) == 1 && r.cfg.Cursor == r.cfg.Key[0] && !r.order[0].Integer {
+		return &ConfigError{Source: r.cfg.Name, Key: "cursor",
+			Problem: fmt.Sprintf("is the key %s by default, but that is of type %s and not an integer, so new rows need not sort last; name the column that new rows are read by, such as a time",
+				r.order[0].Name, r.order[0].Type)}
+	}
+	for _, k := range r.cfg.Key {
+		r.key = append(r.key, slices.Index(r.cfg.Order(), k))
+	}
+	for _, n := range needs {
+		c, err := find("mapping", n.Column, true)
+		if err != nil {
+			return err
+		}
+		f := Field{Column: c, Raw: n.Raw}
+		at := slices.Index(r.fields, f)
+		if at < 0 {
+			at = len(r.fields)
+			r.fields = append(r.fields, f)
+		}
+		r.mapped = append(r.mapped, at)
+		r.columns = append(r.columns, n.Column)
+	}
+	var list, order []string
+	for _, f := range r.fields {
+		list = append(list, r.dialect.Select(f))
+	}
+	for _, c := range r.order {
+		order = append(order, r.dialect.Quote(c.Name))
+	}
+	r.list, r.orderBy = strings.Join(list, ", "), strings.Join(order, ", ")
+	return nil
+}
+
+func (r *Reader) place() string {
+	if r.cfg.Table != "" {
+		return "table " + r.cfg.Table
+	}
+	return "the query"
+}
+
+func findColumn(all []Column, name string) (Column, bool) {
+	var folded []Column
+	for _, c := range all {
+		if c.Name == name {
+			return c, true
+		}
+		if strings.EqualFold(c.Name, name) {
+			folded = append(folded, c)
+		}
+	}
+	if len(folded) == 1 {
+		return folded[0], true
+	}
+	return Column{}, false
+}
+
+func columnNames(all []Column) string {
+	var names []string
+	for _, c := range all {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// splitName splits schema.table at dots outside double quotes, backticks and
+// brackets, and takes those away.
+func splitName(name string) []string {
+	var parts []string
+	var b strings.Builder
+	var quote rune
+	for _, c := range name {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+			b.WriteRune(c)
+		case c == '"' || c == '`':
+			quote = c
+		case c == '[':
+			quote = ']'
+		case c == '.':
+			parts = append(parts, b.String())
+			b.Reset()
+		default:
+			b.WriteRune(c)
+		}
+	}
+	return append(parts, b.String())
+}
+
+// Page reads up to limit rows after a position, in reading order. Rows whose
+// cursor is NULL have no place in it and are not read.
+func (r *Reader) Page(ctx context.Context, after Position, limit int) (Page, error) {
+	sql, args, err := r.pageSQL(after, limit)
+	if err != nil {
+		return Page{}, err
+	}
+	page, err := r.query(ctx, sql, args)
+	page.Full = len(page.Rows) == limit
+	return page, err
+}
+
+func (r *Reader) pageSQL(after Position, limit int) (string, []any, error) {
+	st := statement{r: r}
+	if r.where != "" {
+		st.conds = append(st.conds, r.where)
+	}
+	if after.IsZero() {
+		st.conds = append(st.conds, r.dialect.Quote(r.order[0].Name)+" IS NOT NULL")
+	} else if err := st.after(after); err != nil {
+		return "", nil, err
+	}
+	return r.selectSQL(st.conds) + " ORDER BY " + r.orderBy + fmt.Sprintf(" LIMIT %d", limit), st.args, nil
+}
+
+// statement gathers the conditions of a SELECT and the arguments they bind.
+type statement struct {
+	r     *Reader
+	conds []string
+	args  []any
+}
+
+// bind adds arguments for native values of the leading order columns.
+func (s *statement) bind(cols []Column, natives []string) ([]any, error) {
+	if len(natives) > len(cols) {
+		return nil, fmt.Errorf("source %s: the stored position %q has more columns than the reading order", s.r.cfg.Name, natives)
+	}
+	var args []any
+	for i, native := range natives {
+		arg, err := s.r.dialect.Arg(cols[i], native)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: value %q of column %s: %w", s.r.cfg.Name, native, cols[i].Name, err)
+		}
+		args = append(args, arg)
+	}
+	return args, nil
+}
+
+func (s *statement) param(c Column, arg any) string {
+	s.args = append(s.args, arg)
+	return s.r.dialect.Param(len(s.args), c)
+}
+
+func (s *statement) after(p Position) error {
+	args, err := s.bind(s.r.order, p.Values)
+	if err != nil {
+		return err
+	}
+	var columns []string
+	for i := range args {
+		columns = append(columns, s.r.dialect.Quote(s.r.order[i].Name))
+	}
+	op := ">"
+	if p.Inclusive {
+		op = ">="
+	}
+	param := func(i int) string { return s.param(s.r.order[i], args[i]) }
+	s.conds = append(s.conds, s.r.dialect.After(columns, op, param))
+	return nil
+}
+
+func (r *Reader) selectSQL(conds []string) string {
+	sql := "SELECT " + r.list + " FROM " + r.from
+	if len(conds) > 0 {
+		sql += " WHERE " + strings.Join(conds, " AND ")
+	}
+	return sql
+}
+
+// Highest gives the position of the last row in reading order; the zero
+// Position where there is no row.
+func (r *Reader) Highest(ctx context.Context) (Position, error) {
+	conds := []string{r.dialect.Quote(r.order[0].Name) + " IS NOT NULL"}
+	if r.where != "" {
+		conds = append(conds, r.where)
+	}
+	desc := strings.ReplaceAll(r.orderBy, ", ", " DESC, ") + " DESC"
+	page, err := r.query(ctx, r.selectSQL(conds)+" ORDER BY "+desc+" LIMIT 1", nil)
+	if err != nil || len(page.Rows) == 0 {
+		return Position{}, err
+	}
+	return page.Rows[0].Position, nil
+}
+
+// ByKey reads the row of a key that [EncodeKey] made; ok is false where the
+// source no longer has it.
+func (r *Reader) ByKey(ctx context.Context, key string) (page Page, ok bool, err error) {
+	natives, err := DecodeKey(key, len(r.key))
+	if err != nil {
+		return Page{}, false, err
+	}
+	var cols []Column
+	for _, i := range r.key {
+		cols = append(cols, r.order[i])
+	}
+	st := statement{r: r}
+	args, err := st.bind(cols, natives)
+	if err != nil {
+		return Page{}, false, err
+	}
+	if r.where != "" {
+		st.conds = append(st.conds, r.where)
+	}
+	for i, c := range cols {
+		st.conds = append(st.conds, r.dialect.Quote(c.Name)+" = "+st.param(c, args[i]))
+	}
+	page, err = r.query(ctx, r.selectSQL(st.conds), st.args)
+	return page, len(page.Rows) > 0, err
+}
+
+func (r *Reader) query(ctx context.Context, sql string, args []any) (Page, error) {
+	rows, err := r.db.Query(ctx, sql, r.fields, args)
+	if err != nil {
+		return Page{}, fmt.Errorf("reading source %s: %w", r.cfg.Name, err)
+	}
+	page := Page{Columns: r.columns, Rows: make([]Row, 0, len(rows))}
+	for _, values := range rows {
+		row, err := r.row(values)
+		if err != nil {
+			return Page{}, fmt.Errorf("reading source %s: %w", r.cfg.Name, err)
+		}
+		page.Rows = append(page.Rows, row)
+	}
+	return page, nil
+}
+
+func (r *Reader) row(values []Value) (Row, error) {
+	position := make([]string, len(r.order))
+	for i, c := range r.order {
+		if values[i].IsNull() {
+			return Row{}, fmt.Errorf("column %s of the reading order is NULL in a row; a key must not be", c.Name)
+		}
+		native, err := r.dialect.Native(c, values[i])
+		if err != nil {
+			return Row{}, fmt.Errorf("column %s: %w", c.Name, err)
+		}
+		position[i] = native
+	}
+	key := make([]string, len(r.key))
+	for i, at := range r.key {
+		key[i] = position[at]
+	}
+	mapped := make([]Value, len(r.mapped))
+	for i, at := range r.mapped {
+		mapped[i] = values[at]
+	}
+	return Row{Key: EncodeKey(key), Position: Position{Values: position}, Values: mapped}, nil
+}
+
+// Close ends the connections.
+func (r *Reader) Close() error { return r.db.Close() }
+
+// RowAfter writes "after this position" as a row value, which PostgreSQL and
+// SQLite run as one index seek.
+func RowAfter(columns []string, op string, param func(i int) string) string {
+	params := make([]string, len(columns))
+	for i := range columns {
+		params[i] = param(i)
+	}
+	if len(columns) == 1 {
+		return columns[0] + " " + op + " " + params[0]
+	}
+	return "(" + strings.Join(columns, ", ") + ") " + op + " (" + strings.Join(params, ", ") + ")"
+}
+
+// SpelledAfter writes the same spelled out, for engines that scan on row
+// values: (a > ? OR (a = ? AND b > ?)).
+func SpelledAfter(columns []string, op string, param func(i int) string) string {
+	return spelled(columns, op, param, 0)
+}
+
+func spelled(columns []string, op string, param func(i int) string, at int) string {
+	c := columns[at]
+	if at == len(columns)-1 {
+		return c + " " + op + " " + param(at)
+	}
+	first := c + " > " + param(at)
+	return "(" + first + " OR (" + c + " = " + param(at) + " AND " + spelled(columns, op, param, at+1) + "))"
+}

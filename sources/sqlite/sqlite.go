@@ -1,0 +1,232 @@
+// Package sqlite reads SQLite files without ever writing to them.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"parkbridge/sources"
+)
+
+// Driver is registered as "sqlite". Its DSN is a path or a file: URI.
+func Driver() sources.Driver { return sources.Driver{Name: "sqlite", Open: open} }
+
+type db struct {
+	pool    *sql.DB
+	timeout time.Duration
+}
+
+// URI makes a file: URI of a path, Windows drives and shares included; a DSN
+// that already is one is returned as it stands. Query parameters are added.
+func URI(dsn string, params ...string) string {
+	uri := dsn
+	if !strings.HasPrefix(dsn, "file:") {
+		p := filepath.ToSlash(dsn)
+		if len(p) > 1 && p[1] == ':' {
+			p = "/" + p // C:/lot.db
+		}
+		uri = "file:" + (&url.URL{Path: p}).EscapedPath()
+		if strings.HasPrefix(p, "/") {
+			uri = "file://" + (&url.URL{Path: p}).EscapedPath()
+		}
+	}
+	sep := "?"
+	if strings.Contains(uri, "?") {
+		sep = "&"
+	}
+	if len(params) == 0 {
+		return uri
+	}
+	return uri + sep + strings.Join(params, "&")
+}
+
+func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
+	if !strings.HasPrefix(cfg.DSN, "file:") {
+		if info, err := os.Stat(cfg.DSN); err != nil {
+			return nil, nil, fmt.Errorf("the SQLite file is not there: %w", err)
+		} else if info.IsDir() {
+			return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: cfg.DSN + " is a folder; name the database file in it"}
+		}
+	}
+	pool, err := sql.Open("sqlite", URI(cfg.DSN, "mode=ro", "_pragma=query_only(1)", "_pragma=busy_timeout(2000)"))
+	if err != nil {
+		return nil, nil, err
+	}
+	pool.SetMaxOpenConns(2)
+	d := &db{pool: pool, timeout: cfg.StatementTimeout}
+	if err := pool.PingContext(ctx); err != nil {
+		_ = pool.Close() // the first error tells more
+		return nil, nil, err
+	}
+	return d, dialect{}, nil
+}
+
+func (d *db) Close() error { return d.pool.Close() }
+
+func (d *db) Columns(ctx context.Context, from string) ([]sources.Column, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	rows, err := d.pool.QueryContext(ctx, "SELECT * FROM "+from+" LIMIT 0")
+	if err != nil {
+		return nil, classed(err)
+	}
+	defer rows.Close()
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, err
+	}
+	var columns []sources.Column
+	for _, t := range types {
+		typ := strings.ToUpper(t.DatabaseTypeName())
+		columns = append(columns, sources.Column{Name: t.Name(), Type: typ,
+			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ)})
+	}
+	return columns, classed(rows.Err())
+}
+
+// textAffinity follows "Determination Of Column Affinity" in SQLite's manual.
+func textAffinity(typ string) bool {
+	return !strings.Contains(typ, "INT") &&
+		(strings.Contains(typ, "CHAR") || strings.Contains(typ, "CLOB") || strings.Contains(typ, "TEXT"))
+}
+
+// Query fetches the rows in one statement, which is SQLite's read transaction,
+// and finishes it before it returns: in rollback-journal mode a reader in the
+// middle of a SELECT makes the parking system's own write fail.
+func (d *db) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	rows, err := d.pool.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, classed(err)
+	}
+	defer rows.Close()
+	var out [][]sources.Value
+	cells := make([]any, len(fields))
+	dest := make([]any, len(fields))
+	for i := range cells {
+		dest[i] = &cells[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return nil, classed(err)
+		}
+		row := make([]sources.Value, len(cells))
+		for i, c := range cells {
+			if row[i], err = value(c, fields[i].Raw); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, row)
+	}
+	return out, classed(rows.Err())
+}
+
+// classed names the errors that pass by themselves: another connection holds
+// the file, or a writer that died left a journal a read-only connection may
+// not roll back.
+func classed(err error) error {
+	var se *sqlite.Error
+	if errors.As(err, &se) {
+		switch se.Code() & 0xff {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+			return fmt.Errorf("%w: %w", sources.ErrBusy, err)
+		case sqlite3.SQLITE_READONLY:
+			return fmt.Errorf("%w: the file needs recovery or a -shm file that a reader may not make; open it once with the parking system's own program: %w", sources.ErrBusy, err)
+		}
+	}
+	return err
+}
+
+func value(cell any, raw bool) (sources.Value, error) {
+	switch c := cell.(type) {
+	case nil:
+		return sources.Value{}, nil
+	case int64:
+		return sources.Value{Kind: sources.Int, Text: strconv.FormatInt(c, 10)}, nil
+	case float64:
+		return sources.Value{Kind: sources.Float, Text: strconv.FormatFloat(c, 'g', -1, 64)}, nil
+	case string:
+		return sources.TextOrBytes(c, raw), nil
+	case []byte:
+		return sources.Value{Kind: sources.Bytes, Text: string(c)}, nil
+	}
+	return sources.Value{}, fmt.Errorf("the SQLite driver gave a %T, which no storage class is", cell)
+}
+
+type dialect struct{}
+
+func (dialect) Quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// Select reads through a unary plus, which changes nothing but that the column
+// loses its declared type: the driver would else parse the text of a DATETIME
+// column into a time and give up its precision and its mistakes.
+func (d dialect) Select(f sources.Field) string { return "+" + d.Quote(f.Column.Name) }
+
+func (dialect) Param(int, sources.Column) string { return "?" }
+
+func (dialect) After(columns []string, op string, param func(int) string) string {
+	return sources.RowAfter(columns, op, param)
+}
+
+// Native writes the value so that its storage class survives: numbers in
+// digits, text as it stands, text that could be taken for something else in
+// quotes, blobs as x'…'. A column of text affinity holds no numbers, so its
+// digits need no quotes.
+func (dialect) Native(c sources.Column, v sources.Value) (string, error) {
+	switch v.Kind {
+	case sources.Int, sources.Float:
+		return v.Text, nil
+	case sources.Text:
+		_, err := strconv.ParseFloat(v.Text, 64)
+		if (err == nil && !c.IsText) || strings.HasPrefix(v.Text, "'") || strings.HasPrefix(v.Text, "x'") || strings.HasPrefix(v.Text, "t'") {
+			return "'" + v.Text + "'", nil
+		}
+		return v.Text, nil
+	case sources.Bytes:
+		if c.IsText && !utf8.ValidString(v.Text) {
+			return "t'" + hex.EncodeToString([]byte(v.Text)) + "'", nil
+		}
+		return "x'" + hex.EncodeToString([]byte(v.Text)) + "'", nil
+	}
+	return "", fmt.Errorf("a %s cannot be a key or cursor", v.Kind)
+}
+
+func (dialect) Arg(c sources.Column, native string) (any, error) {
+	if n := len(native); n >= 2 && native[0] == '\'' && native[n-1] == '\'' {
+		return native[1 : n-1], nil
+	}
+	if n := len(native); n >= 3 && (native[0] == 'x' || native[0] == 't') && native[1] == '\'' && native[n-1] == '\'' {
+		b, err := hex.DecodeString(native[2 : n-1])
+		if err != nil {
+			return nil, fmt.Errorf("reading hex digits: %w", err)
+		}
+		if native[0] == 't' {
+			return string(b), nil
+		}
+		return b, nil
+	}
+	if c.IsText {
+		return native, nil
+	}
+	if n, err := strconv.ParseInt(native, 10, 64); err == nil {
+		return n, nil
+	}
+	if f, err := strconv.ParseFloat(native, 64); err == nil {
+		return f, nil
+	}
+	return native, nil
+}

@@ -1,0 +1,190 @@
+package sources
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Kind tells what the database said a value is.
+type Kind uint8
+
+// The kinds of a [Value].
+const (
+	Null    Kind = iota // SQL NULL
+	Bool                // "true" or "false"
+	Int                 // an integer of any width, in decimal digits
+	Float               // a binary floating-point number
+	Decimal             // an exact decimal, with the scale the database gave it
+	Text                // valid UTF-8
+	Bytes               // raw bytes: a binary column, or text that is not UTF-8
+	Local               // a date or date-time without a zone
+	Time                // a date-time with a zone, or an instant
+	Bad                 // a value the column's type allows and the calendar does not, such as 0000-00-00
+)
+
+var kindNames = [...]string{"null", "bool", "int", "float", "decimal", "text", "bytes", "local", "time", "bad"}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Value is one column of one row, in the text form the database would parse
+// back without loss. Nothing is rounded and nothing is converted on the way in:
+// integers beyond 2^53, exact decimals and microseconds survive.
+// The zero Value is NULL.
+type Value struct {
+	Kind Kind
+	Text string // for Bytes the raw bytes; empty for Null
+}
+
+// IsNull reports whether the value is SQL NULL.
+func (v Value) IsNull() bool { return v.Kind == Null }
+
+const localLayout = "2006-01-02 15:04:05"
+
+// Wall parses a Local value. The result carries the wall clock in UTC and no
+// claim about the zone. A date without a time is its midnight.
+func (v Value) Wall() (time.Time, error) {
+	layout := localLayout
+	if len(v.Text) == len(time.DateOnly) {
+		layout = time.DateOnly
+	}
+	return time.Parse(layout, v.Text)
+}
+
+// Instant parses a Time value.
+func (v Value) Instant() (time.Time, error) {
+	for _, layout := range []string{"2006-01-02 15:04:05Z07", "2006-01-02 15:04:05Z07:00", time.RFC3339Nano} {
+		if t, err := time.Parse(layout, v.Text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not a date-time with a zone", v.Text)
+}
+
+// TextOrBytes wraps text that came from a text column: Text where it is valid
+// UTF-8, Bytes where it is not or where raw bytes were asked for.
+func TextOrBytes(s string, raw bool) Value {
+	if raw || !utf8.ValidString(s) {
+		return Value{Bytes, s}
+	}
+	return Value{Text, s}
+}
+
+// MarshalJSON writes the form kept in the ledger. NULL, booleans, integers and
+// text are their JSON selves; every other kind is an object of one key, the
+// name of the kind. [Value.UnmarshalJSON] gives the same Value back.
+func (v Value) MarshalJSON() ([]byte, error) {
+	switch v.Kind {
+	case Null:
+		return []byte("null"), nil
+	case Bool, Int:
+		return []byte(v.Text), nil
+	case Text:
+		return appendJSONString(nil, v.Text), nil
+	case Bytes:
+		return []byte(`{"bytes":"` + base64.StdEncoding.EncodeToString([]byte(v.Text)) + `"}`), nil
+	default:
+		return append(appendJSONString([]byte(`{"`+v.Kind.String()+`":`), v.Text), '}'), nil
+	}
+}
+
+func appendJSONString(dst []byte, s string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s) // a string always encodes
+	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...)
+}
+
+// UnmarshalJSON reads what [Value.MarshalJSON] wrote.
+func (v *Value) UnmarshalJSON(b []byte) error {
+	b = bytes.TrimSpace(b)
+	if len(b) == 0 {
+		return fmt.Errorf("reading a stored value: nothing there")
+	}
+	switch b[0] {
+	case 'n':
+		*v = Value{}
+	case 't', 'f':
+		*v = Value{Bool, string(b)}
+	case '"':
+		v.Kind = Text
+		return json.Unmarshal(b, &v.Text)
+	case '{':
+		var m map[string]string
+		if err := json.Unmarshal(b, &m); err != nil {
+			return err
+		}
+		for k := Float; k <= Bad; k++ {
+			if s, ok := m[k.String()]; ok && len(m) == 1 {
+				*v = Value{k, s}
+				if k == Bytes {
+					raw, err := base64.StdEncoding.DecodeString(s)
+					if err != nil {
+						return fmt.Errorf("reading stored bytes: %w", err)
+					}
+					v.Text = string(raw)
+				}
+				return nil
+			}
+		}
+		return fmt.Errorf("reading a stored value: %s names no known kind", b)
+	default:
+		*v = Value{Int, string(b)}
+	}
+	return nil
+}
+
+// EncodeRow writes columns as one JSON object in the order given; values
+// beyond names are left out.
+func EncodeRow(names []string, values []Value) ([]byte, error) {
+	b := []byte{'{'}
+	for i, n := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendJSONString(b, n), ':')
+		j, err := values[i].MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, j...)
+	}
+	return append(b, '}'), nil
+}
+
+// DecodeRow reads what [EncodeRow] wrote, by column name.
+func DecodeRow(b []byte) (map[string]Value, error) {
+	var m map[string]Value
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("reading stored columns: %w", err)
+	}
+	return m, nil
+}
+
+// Hash is the content hash of a row: eight hex digits that stand for the
+// column list, a colon, and 32 for the content. Two hashes may be compared
+// only where their column lists agree (see [SameColumns]).
+func Hash(names []string, values []Value) string {
+	cols, content := sha256.New(), sha256.New()
+	var n [8]byte
+	for i, name := range names {
+		binary.LittleEndian.PutUint64(n[:], uint64(len(name)))
+		cols.Write(n[:])
+		cols.Write([]byte(name))
+		v := values[i]
+		binary.LittleEndian.PutUint64(n[:], uint64(len(v.Text))<<8|uint64(v.Kind))
+		content.Write(n[:])
+		content.Write([]byte(v.Text))
+	}
+	return hex.EncodeToString(cols.Sum(nil)[:4]) + ":" + hex.EncodeToString(content.Sum(nil)[:16])
+}
+
+// SameColumns reports whether two content hashes cover the same column list.
+func SameColumns(a, b string) bool { return len(a) > 9 && len(b) > 9 && a[:9] == b[:9] }
