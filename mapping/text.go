@@ -129,4 +129,3 @@ func (r *rule) asText(v sources.Value) (string, error) {
 	}
 	return s, nil
 }
-

@@ -28,7 +28,7 @@ type Config struct {
 	// AppID is issued by the platform; empty leaves it out of the call.
 	AppID string `yaml:"app_id"`
 	// AppSecret signs every call; empty sends them unsigned.
-	AppSecret string `yaml:"app_secret,secret"`
+	AppSecret Secret `yaml:"app_secret,secret"`
 	// ParkUUID is the lot of records whose mapping names none.
 	ParkUUID string `yaml:"park_uuid"`
 	// Timeout bounds one call from dialling to the last byte of the answer;
@@ -143,7 +143,7 @@ func (c *Client) Complete(fields map[string]string) map[string]string {
 		out[FieldAppID] = c.cfg.AppID
 	}
 	if c.cfg.AppSecret != "" {
-		out[FieldSign] = Sign(out, c.cfg.AppSecret)
+		out[FieldSign] = Sign(out, string(c.cfg.AppSecret))
 	}
 	return out
 }
@@ -193,7 +193,7 @@ func (c *Client) clean(err error) string {
 	}
 	text := err.Error()
 	if c.cfg.AppSecret != "" {
-		text = strings.ReplaceAll(text, c.cfg.AppSecret, "<secret>")
+		text = strings.ReplaceAll(text, string(c.cfg.AppSecret), masked)
 	}
 	return text
 }

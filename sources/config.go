@@ -16,7 +16,7 @@ type Config struct {
 	Driver string `yaml:"driver"`
 	// DSN is the connection string in the form the driver documents; for
 	// sqlite a path, relative to the config file, or a file: URI.
-	DSN string `yaml:"dsn,secret"`
+	DSN Secret `yaml:"dsn,secret"`
 	// Table is the table to read, optionally with its schema: dbo.pass.
 	// Exactly one of Table and Query is set.
 	Table string `yaml:"table"`

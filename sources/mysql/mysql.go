@@ -27,7 +27,7 @@ type db struct {
 }
 
 func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
-	mc, err := mysql.ParseDSN(cfg.DSN)
+	mc, err := mysql.ParseDSN(string(cfg.DSN))
 	if err != nil {
 		// The driver's own message can quote the password.
 		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: "is not of the form user:password@tcp(host:3306)/database"}

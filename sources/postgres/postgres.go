@@ -31,7 +31,7 @@ type db struct {
 }
 
 func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
-	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	pc, err := pgxpool.ParseConfig(string(cfg.DSN))
 	if err != nil {
 		// The parse error quotes the DSN; it masks the password, but not every
 		// form of it.

@@ -7,9 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -29,39 +27,16 @@ type db struct {
 	timeout time.Duration
 }
 
-// URI makes a file: URI of a path, Windows drives and shares included; a DSN
-// that already is one is returned as it stands. Query parameters are added.
-func URI(dsn string, params ...string) string {
-	uri := dsn
-	if !strings.HasPrefix(dsn, "file:") {
-		p := filepath.ToSlash(dsn)
-		if len(p) > 1 && p[1] == ':' {
-			p = "/" + p // C:/lot.db
-		}
-		uri = "file:" + (&url.URL{Path: p}).EscapedPath()
-		if strings.HasPrefix(p, "/") {
-			uri = "file://" + (&url.URL{Path: p}).EscapedPath()
-		}
-	}
-	sep := "?"
-	if strings.Contains(uri, "?") {
-		sep = "&"
-	}
-	if len(params) == 0 {
-		return uri
-	}
-	return uri + sep + strings.Join(params, "&")
-}
-
 func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
-	if !strings.HasPrefix(cfg.DSN, "file:") {
-		if info, err := os.Stat(cfg.DSN); err != nil {
+	dsn := string(cfg.DSN)
+	if !strings.HasPrefix(dsn, "file:") {
+		if info, err := os.Stat(dsn); err != nil {
 			return nil, nil, fmt.Errorf("the SQLite file is not there: %w", err)
 		} else if info.IsDir() {
-			return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: cfg.DSN + " is a folder; name the database file in it"}
+			return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: dsn + " is a folder; name the database file in it"}
 		}
 	}
-	pool, err := sql.Open("sqlite", URI(cfg.DSN, "mode=ro", "_pragma=query_only(1)", "_pragma=busy_timeout(2000)"))
+	pool, err := sql.Open("sqlite", sources.FileURI(dsn, "mode=ro", "_pragma=query_only(1)", "_pragma=busy_timeout(2000)"))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,466 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parkbridge/internal/daemon"
+	"parkbridge/internal/ledger"
+	"parkbridge/sink"
+)
+
+func (a *app) recordsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "records",
+		Short: "List, show, retry, dismiss and resend single records",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.recordsListCommand(), a.recordsShowCommand(), a.recordsRetryCommand(), a.recordsDismissCommand(), a.recordsResendCommand())
+	return cmd
+}
+
+// selection is how a person names records: by argument, or by source and key.
+type selection struct {
+	source, key string
+	states      []string
+}
+
+func (a *app) selectionFlags(cmd *cobra.Command, s *selection) {
+	a.sourceFlag(cmd, &s.source, "the source of --key")
+	cmd.Flags().StringVar(&s.key, "key", "", "the row's key, with --source; a JSON list for a key of several columns")
+}
+
+func (s *selection) find(ctx context.Context, l *ledger.Ledger, args []string, one bool) ([]ledger.Record, error) {
+	if s.key != "" {
+		if s.source == "" || len(args) > 0 {
+			return nil, &exit{exitUsage, errors.New("--key goes with --source, and with no other name of a record")}
+		}
+		found, err := l.Records(ctx, ledger.Filter{Source: s.source, Key: s.key})
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("%w: source %s has none with key %s", ledger.ErrNoRecord, s.source, s.key)
+		}
+		return found, err
+	}
+	if len(args) == 0 {
+		return nil, &exit{exitUsage, errors.New("name a record by its id or flow_no, or by --source and --key")}
+	}
+	var out []ledger.Record
+	for _, name := range args {
+		found, err := l.Find(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if one && len(found) > 1 {
+			return nil, &exit{exitUsage, fmt.Errorf("%s means record %d and record %d; say id:N or flow:NUMBER, or --source and --key", name, found[0].ID, found[1].ID)}
+		}
+		out = append(out, found...)
+	}
+	return out, nil
+}
+
+// filterFlags are the flags of list and resend.
+type filterFlags struct {
+	states        []string
+	source, plate string
+	since, until  string
+	limit         int
+}
+
+// parseTime reads what a person types for a time, in the machine's zone, or
+// how long ago it was.
+func parseTime(flag, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		return time.Now().Add(-d), nil
+	}
+	return time.Time{}, &exit{exitUsage, fmt.Errorf("--%s %q is neither a time such as 2026-11-23 or \"2026-11-23 18:00\" nor an age such as 24h", flag, s)}
+}
+
+func (f *filterFlags) filter() (ledger.Filter, error) {
+	out := ledger.Filter{States: f.states, Source: f.source, Plate: f.plate, Limit: f.limit}
+	for _, s := range f.states {
+		if !slices.Contains(ledger.States, s) {
+			return out, &exit{exitUsage, fmt.Errorf("--state %q is not one of %s", s, strings.Join(ledger.States, ", "))}
+		}
+	}
+	var err error
+	if out.Since, err = parseTime("since", f.since); err != nil {
+		return out, err
+	}
+	out.Until, err = parseTime("until", f.until)
+	return out, err
+}
+
+func (a *app) recordsListCommand() *cobra.Command {
+	var f filterFlags
+	cmd := a.jsonFlag(&cobra.Command{
+		Use:   "list",
+		Short: "List records, the latest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := f.filter()
+			if err != nil {
+				return err
+			}
+			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+				records, err := app.Ledger.Records(ctx, filter)
+				if err != nil {
+					return err
+				}
+				return a.printRecords(records)
+			})
+		},
+	})
+	cmd.Flags().StringSliceVar(&f.states, "state", nil, "only these states: "+strings.Join(ledger.States, ", "))
+	a.sourceFlag(cmd, &f.source, "only this source")
+	cmd.Flags().StringVar(&f.plate, "plate", "", "only this plate")
+	cmd.Flags().StringVar(&f.since, "since", "", "only those first seen at or after this time, or within this age (24h)")
+	cmd.Flags().StringVar(&f.until, "until", "", "only those first seen before this time")
+	cmd.Flags().IntVar(&f.limit, "limit", 50, "at most this many; 0 means all")
+	return cmd
+}
+
+type recordJSON struct {
+	ID            int64            `json:"id"`
+	Source        string           `json:"source"`
+	RowKey        string           `json:"row_key"`
+	Revision      int              `json:"revision"`
+	FlowNo        *string          `json:"flow_no"`
+	ParkUUID      *string          `json:"park_uuid"`
+	State         string           `json:"state"`
+	Attempts      int              `json:"attempts"`
+	Code          *string          `json:"code"`
+	Message       *string          `json:"message"`
+	Hint          *string          `json:"hint"`
+	SeqNo         *string          `json:"seqno"`
+	HTTPStatus    *int             `json:"http_status"`
+	FirstSeenAt   *string          `json:"first_seen_at"`
+	LastAttemptAt *string          `json:"last_attempt_at"`
+	NextAttemptAt *string          `json:"next_attempt_at"`
+	DeliveredAt   *string          `json:"delivered_at"`
+	Errors        []ledger.Problem `json:"errors"`
+	Note          *string          `json:"note"`
+}
+
+func recordAsJSON(r *ledger.Record) recordJSON {
+	j := recordJSON{
+		ID: r.ID, Source: r.Source, RowKey: r.Key, Revision: r.Revision, FlowNo: text(r.FlowNo), ParkUUID: text(r.ParkUUID), State: r.State,
+		Attempts: r.Attempts, Code: text(r.Code), Message: text(r.Message), Hint: text(r.Hint), SeqNo: text(r.SeqNo),
+		FirstSeenAt: when(r.FirstSeenAt), LastAttemptAt: when(r.LastAttemptAt), DeliveredAt: when(r.DeliveredAt),
+		Errors: append([]ledger.Problem{}, r.Problems...), Note: text(r.Note),
+	}
+	if r.HTTPStatus != 0 {
+		j.HTTPStatus = &r.HTTPStatus
+	}
+	if r.State == ledger.Pending {
+		j.NextAttemptAt = when(r.NextAttemptAt)
+	}
+	return j
+}
+
+func (a *app) printRecords(records []ledger.Record) error {
+	if a.json {
+		out := struct {
+			Records []recordJSON `json:"records"`
+		}{[]recordJSON{}}
+		for i := range records {
+			out.Records = append(out.Records, recordAsJSON(&records[i]))
+		}
+		return a.printJSON(out)
+	}
+	if len(records) == 0 {
+		fmt.Fprintln(a.stdout, "No record fits.")
+		return nil
+	}
+	t := a.table("ID", "STATE", "SOURCE", "KEY", "FLOW_NO", "PLATE", "CODE", "TRIES", "FIRST SEEN", "DELIVERED", "WHY")
+	for i := range records {
+		r := &records[i]
+		t.row(r.ID, t.state(r.State), r.Source, clip(r.Key, 24), clip(r.FlowNo, 24), r.Fields[sink.FieldPlate], r.Code, r.Attempts, ago(r.FirstSeenAt), ago(r.DeliveredAt), clip(why(r), 60))
+	}
+	t.print()
+	return nil
+}
+
+// why says in a line why a record is in its state.
+func why(r *ledger.Record) string {
+	switch {
+	case r.State == ledger.Delivered:
+		return r.Hint
+	case r.Note != "":
+		return r.Note
+	case len(r.Problems) > 0:
+		more := ""
+		if len(r.Problems) > 1 {
+			more = fmt.Sprintf(" (and %d more)", len(r.Problems)-1)
+		}
+		return r.Problems[0].Field + ": " + r.Problems[0].Problem + more
+	case r.Hint != "":
+		return r.Hint
+	}
+	return r.Message
+}
+
+func (a *app) recordsShowCommand() *cobra.Command {
+	var s selection
+	cmd := a.jsonFlag(&cobra.Command{
+		Use:   "show [ID | FLOW_NO ...]",
+		Short: "Show a record: the row, the fields it maps to, the platform's answer",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+				found, err := s.find(ctx, app.Ledger, args, false)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printShown(found)
+				}
+				for i := range found {
+					if i > 0 {
+						fmt.Fprintln(a.stdout)
+					}
+					a.showRecord(&found[i])
+				}
+				return nil
+			})
+		},
+	})
+	a.selectionFlags(cmd, &s)
+	return cmd
+}
+
+type shownJSON struct {
+	recordJSON
+	Columns map[string]any    `json:"columns"`
+	Fields  map[string]string `json:"fields"`
+}
+
+func (a *app) printShown(found []ledger.Record) error {
+	out := struct {
+		Records []shownJSON `json:"records"`
+	}{}
+	for i := range found {
+		j := shownJSON{recordJSON: recordAsJSON(&found[i]), Fields: found[i].Fields}
+		if !found[i].Wiped() {
+			j.Columns = map[string]any{}
+			for name, v := range found[i].Columns {
+				j.Columns[name] = v
+			}
+		}
+		out.Records = append(out.Records, j)
+	}
+	return a.printJSON(out)
+}
+
+func (a *app) showRecord(r *ledger.Record) {
+	g := a.table()
+	a.line("record", r.ID)
+	a.line("state", g.state(r.State))
+	a.line("source", fmt.Sprintf("%s, table %s, key %s", r.Source, r.Table, r.Key))
+	a.line("first seen", localTime(r.FirstSeenAt))
+	if r.Note != "" {
+		a.line("note", r.Note)
+	}
+	fmt.Fprintln(a.stdout, "\nrow")
+	if r.Wiped() {
+		fmt.Fprintln(a.stdout, "  wiped: the ledger's retention has passed")
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Columns)) {
+		v := r.Columns[name]
+		shown := v.Text
+		switch {
+		case v.IsNull():
+			shown = "NULL"
+		case v.Kind.String() == "bytes":
+			shown = fmt.Sprintf("% x", clipBytes(v.Text, 48))
+		}
+		fmt.Fprintf(a.stdout, "  %s %s\n", pad(name, 20), shown)
+	}
+	if len(r.Fields) > 0 {
+		fmt.Fprintln(a.stdout, "\nfields")
+		for _, name := range slices.Sorted(maps.Keys(r.Fields)) {
+			fmt.Fprintf(a.stdout, "  %s %s\n", pad(name, 20), r.Fields[name])
+		}
+	}
+	if len(r.Problems) > 0 {
+		fmt.Fprintln(a.stdout, "\nproblems")
+		for _, p := range r.Problems {
+			fmt.Fprintf(a.stdout, "  %s %s\n", pad(p.Field, 20), p.Problem)
+		}
+	}
+	fmt.Fprintln(a.stdout, "\nanswer")
+	if r.LastAttemptAt.IsZero() {
+		fmt.Fprintln(a.stdout, "  not sent yet")
+		return
+	}
+	for _, l := range [][2]string{
+		{"at", localTime(r.LastAttemptAt)}, {"code", r.Code}, {"message", r.Message}, {"hint", r.Hint}, {"seqno", r.SeqNo},
+		{"http status", zeroEmpty(r.HTTPStatus)}, {"attempts", zeroEmpty(r.Attempts)}, {"delivered", localTime(r.DeliveredAt)},
+	} {
+		if l[1] != "" {
+			fmt.Fprintf(a.stdout, "  %s %s\n", pad(l[0], 20), l[1])
+		}
+	}
+	if r.State == ledger.Pending && r.NextAttemptAt.After(time.Now()) {
+		fmt.Fprintf(a.stdout, "  %s %s\n", pad("next attempt", 20), localTime(r.NextAttemptAt))
+	}
+}
+
+func (a *app) recordsRetryCommand() *cobra.Command {
+	var s selection
+	cmd := &cobra.Command{
+		Use:   "retry [ID | FLOW_NO ...]",
+		Short: "Map a rejected or invalid record again and send it at the next run",
+		Long: `Map rejected and invalid records again, with the mapping as it is now, and make
+them pending. A pending record is made due at once. --state retries all records
+of a state, for when a mended mapping has made them good.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+				found, err := s.many(ctx, app.Ledger, args)
+				if err != nil {
+					return err
+				}
+				return a.retry(ctx, app, found)
+			})
+		},
+	}
+	a.selectionFlags(cmd, &s)
+	cmd.Flags().StringSliceVar(&s.states, "state", nil, "all records of these states (rejected, invalid); with --source, of that source")
+	return cmd
+}
+
+// many is find, plus all records of some states.
+func (s *selection) many(ctx context.Context, l *ledger.Ledger, args []string) ([]ledger.Record, error) {
+	if len(s.states) == 0 {
+		return s.find(ctx, l, args, true)
+	}
+	for _, state := range s.states {
+		if state != ledger.Rejected && state != ledger.Invalid {
+			return nil, &exit{exitUsage, fmt.Errorf("--state %q cannot be retried as a whole; rejected and invalid can", state)}
+		}
+	}
+	if len(args) > 0 || s.key != "" {
+		return nil, &exit{exitUsage, errors.New("--state goes without the name of a record")}
+	}
+	return l.Records(ctx, ledger.Filter{States: s.states, Source: s.source, Oldest: true})
+}
+
+func (a *app) retry(ctx context.Context, app *daemon.App, found []ledger.Record) error {
+	still := 0
+	for _, r := range found {
+		switch r.State {
+		case ledger.Pending:
+			if err := app.Ledger.HurryUp(ctx, r.ID); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "record %d is pending already, and due now\n", r.ID)
+			continue
+		case ledger.Delivered:
+			return fmt.Errorf("record %d is delivered; to send it again, say records resend", r.ID)
+		}
+		src, err := app.Source(r.Source)
+		if err != nil {
+			return fmt.Errorf("record %d: %w", r.ID, err)
+		}
+		state, problems, err := app.Bridge.Remap(ctx, src, r)
+		if err != nil {
+			return err
+		}
+		if state == ledger.Pending {
+			fmt.Fprintf(a.stdout, "record %d is pending; the next run sends it\n", r.ID)
+			continue
+		}
+		still++
+		fmt.Fprintf(a.stdout, "record %d is %s:\n", r.ID, state)
+		for _, p := range problems {
+			fmt.Fprintf(a.stdout, "  %s: %s\n", p.Field, p.Problem)
+		}
+	}
+	if len(found) == 0 {
+		fmt.Fprintln(a.stdout, "No record fits.")
+	}
+	if still > 0 {
+		return &exit{code: exitFaults}
+	}
+	return nil
+}
+
+func (a *app) recordsDismissCommand() *cobra.Command {
+	var s selection
+	var note string
+	cmd := &cobra.Command{
+		Use:   "dismiss [ID | FLOW_NO ...] --note TEXT",
+		Short: "End records that need not be sent, and say why",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.TrimSpace(note) == "" {
+				return &exit{exitUsage, errors.New("--note is missing; say why, for whoever asks later")}
+			}
+			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+				found, err := s.find(ctx, app.Ledger, args, true)
+				if err != nil {
+					return err
+				}
+				for _, r := range found {
+					if err := app.Ledger.Dismiss(ctx, r.ID, note); err != nil {
+						return err
+					}
+					fmt.Fprintf(a.stdout, "record %d is dismissed\n", r.ID)
+				}
+				return nil
+			})
+		},
+	}
+	a.selectionFlags(cmd, &s)
+	cmd.Flags().StringVar(&note, "note", "", "why")
+	return cmd
+}
+
+func (a *app) recordsResendCommand() *cobra.Command {
+	var f filterFlags
+	cmd := &cobra.Command{
+		Use:   "resend --since TIME [--until TIME]",
+		Short: "Send delivered records again, under the same flow_no",
+		Long: `Send records again that were delivered in a period, under the same flow_no: for
+when the platform has lost them. What it still has, it ignores.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.since == "" {
+				return &exit{exitUsage, errors.New("--since is missing; say from when on records are to be sent again")}
+			}
+			filter, err := f.filter()
+			if err != nil {
+				return err
+			}
+			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+				resent, wiped, err := app.Ledger.Resend(ctx, filter)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stdout, "%d delivered records are pending again; the next run sends them.\n", resent)
+				if wiped > 0 {
+					fmt.Fprintf(a.stdout, "%d more cannot be sent: their fields were wiped when the ledger's retention passed.\n", wiped)
+				}
+				return nil
+			})
+		},
+	}
+	a.sourceFlag(cmd, &f.source, "only this source")
+	cmd.Flags().StringVar(&f.since, "since", "", "delivered at or after this time, or within this age (24h)")
+	cmd.Flags().StringVar(&f.until, "until", "", "delivered before this time")
+	return cmd
+}

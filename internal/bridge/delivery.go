@@ -1,0 +1,398 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"parkbridge/internal/ledger"
+	"parkbridge/sink"
+)
+
+// delivery sends due records and settles the answers. One goroutine conducts:
+// it alone decides what is sent next and what an answer means. Senders only
+// send, the settler only writes.
+type delivery struct {
+	b       *Bridge
+	log     *slog.Logger
+	limit   int // most records to send; 0 means all
+	limiter *rate.Limiter
+
+	// shared with the goroutines that capture
+	mu        sync.Mutex
+	leases    map[string]*ledger.Lease
+	runs      map[string]int64
+	capturing bool
+	woken     chan struct{}
+
+	// the conductor's own
+	verdict                // what answers say about the gate
+	queue   []ledger.Due   // fetched, in order of landing
+	lastID  int64          // the last one fetched in this sweep
+	dry     bool           // nothing more to fetch since the last wake
+	probed  map[int64]bool // sent as probes in this sweep
+	// backingOff leaves records alone while their backoff runs; a sync does not.
+	backingOff bool
+	inFlight   map[string]int    // records under way, by serial
+	chained    map[string]*chain // records that wait for an earlier one of their serial
+	chainLen   int
+	sending    int
+	sent       int
+	jobs       chan job
+	answers    chan answer
+	settler    *settler
+}
+
+type job struct {
+	ledger.Due
+	probe bool
+}
+
+type answer struct {
+	job
+	reply sink.Reply
+	begun time.Time
+	at    time.Time // to the millisecond, as the ledger keeps it
+	cut   bool      // broken off by our own stop
+}
+
+// chain holds the later records of a serial while an earlier one is under way.
+type chain struct{ records []ledger.Due }
+
+const (
+	fetchPage = 500
+	// chainMost bounds the records held back in memory for their serials.
+	chainMost = 5000
+	// stopGrace is how long calls under way may go on once asked to stop.
+	stopGrace = 8 * time.Second
+)
+
+func (b *Bridge) newDelivery(limit int) *delivery {
+	return &delivery{
+		b: b, log: b.Log, limit: limit, limiter: b.Settings.limiter(),
+		leases: map[string]*ledger.Lease{}, runs: map[string]int64{}, capturing: true, woken: make(chan struct{}, 1),
+		inFlight: map[string]int{}, chained: map[string]*chain{}, probed: map[int64]bool{},
+	}
+}
+
+// take acquires a source's lease and notes the start of its run.
+func (d *delivery) take(ctx context.Context, source string) error {
+	lease, err := d.b.Ledger.Acquire(ctx, source)
+	if err != nil {
+		return err
+	}
+	run, err := d.b.Ledger.StartRun(ctx, source)
+	if err != nil {
+		return errors.Join(err, lease.Release(ctx))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.leases[source], d.runs[source] = lease, run
+	return nil
+}
+
+// newRun notes the start of another run of a source whose lease is held.
+func (d *delivery) newRun(ctx context.Context, source string) error {
+	run, err := d.b.Ledger.StartRun(ctx, source)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.runs[source] = run
+	return nil
+}
+
+func (d *delivery) giveBack(ctx context.Context, source string) error {
+	d.mu.Lock()
+	lease := d.leases[source]
+	delete(d.leases, source)
+	d.mu.Unlock()
+	if lease == nil {
+		return nil
+	}
+	return lease.Release(ctx)
+}
+
+func (d *delivery) leaseOf(source string) *ledger.Lease {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leases[source]
+}
+
+func (d *delivery) runOf(source string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.runs[source]
+}
+
+func (d *delivery) held() (map[string]*ledger.Lease, map[string]int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.leases), maps.Clone(d.runs)
+}
+
+// wake tells the conductor that there may be more to send.
+func (d *delivery) wake() {
+	select {
+	case d.woken <- struct{}{}:
+	default:
+	}
+}
+
+// captured tells that no more records will land.
+func (d *delivery) captured() {
+	d.mu.Lock()
+	d.capturing = false
+	d.mu.Unlock()
+	d.wake()
+}
+
+func (d *delivery) isCapturing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.capturing
+}
+
+func (d *delivery) limited() bool { return d.limit > 0 && d.sent >= d.limit }
+
+// query says which records this delivery may take.
+func (d *delivery) query() ledger.DueQuery {
+	leases, _ := d.held()
+	return ledger.DueQuery{Sources: slices.Sorted(maps.Keys(leases)), Unordered: d.b.Settings.UnorderedSerials}
+}
+
+// start begins the goroutines; the returned function ends them, writes every
+// answer down, and gives the first error of settling.
+func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
+	if err := d.load(ctx, d.b); err != nil {
+		return nil, err
+	}
+	work := context.WithoutCancel(ctx)
+	calls, cut := context.WithCancel(work)
+	// Asked to stop, calls under way get a while to bring their answer home.
+	release := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cut) })
+	n := d.b.Settings.Concurrency
+	d.jobs, d.answers = make(chan job), make(chan answer, n)
+	d.settler = newSettler(work, d, 2*n)
+	var senders sync.WaitGroup
+	for range n {
+		senders.Go(func() {
+			for j := range d.jobs {
+				begun := d.b.Now()
+				reply := d.b.Gate.Send(calls, j.Fields)
+				d.answers <- answer{job: j, reply: reply, begun: begun, at: d.b.Now().Truncate(time.Millisecond),
+					cut: calls.Err() != nil && reply.Outcome == sink.Retry}
+			}
+		})
+	}
+	return func() error {
+		for d.sending > 0 {
+			d.settleAnswer(<-d.answers)
+		}
+		close(d.jobs)
+		senders.Wait()
+		release()
+		cut()
+		return d.settler.close()
+	}, nil
+}
+
+// sweepOnce sends every pending record once, for a sync. It returns when the
+// sources are read and nothing is left that may be sent now.
+func (d *delivery) sweepOnce(ctx context.Context) error {
+	stop, err := d.start(ctx)
+	if err != nil {
+		return err
+	}
+	err = d.sweep(ctx)
+	return errors.Join(err, stop())
+}
+
+func (d *delivery) sweep(ctx context.Context) error {
+	if d.waitUntil().After(d.b.Now()) {
+		d.log.Warn("the gate asked to be left alone; sending nothing until then", "until", d.waitUntil())
+		d.mode = stopped
+	} else if d.sink.State == ledger.SinkBlocked {
+		d.mode = probing
+	}
+	for {
+		if err := d.dispatch(ctx); err != nil {
+			return err
+		}
+		if d.sending == 0 && d.mode == stopped {
+			return nil
+		}
+		if d.sending == 0 && !d.isCapturing() && (d.limited() || d.exhausted()) {
+			return nil
+		}
+		select {
+		case a := <-d.answers:
+			d.settleAnswer(a)
+		case <-d.woken:
+			d.dry = false
+		case <-ctx.Done():
+			return nil
+		case <-d.settler.failed:
+			return nil // stop gives the error
+		}
+	}
+}
+
+// exhausted reports that the sweep has come to its end: everything fetched was
+// sent, and there is nothing more to fetch.
+func (d *delivery) exhausted() bool {
+	return d.mode == sendingAll && d.dry && len(d.queue) == 0
+}
+
+// dispatch hands out as many records as may be under way.
+func (d *delivery) dispatch(ctx context.Context) error {
+	for d.sending < d.b.Settings.Concurrency && !d.limited() && ctx.Err() == nil {
+		var next *ledger.Due
+		var err error
+		probe := false
+		switch d.mode {
+		case stopped:
+			return nil
+		case sendingAll:
+			next, err = d.nextDue(ctx)
+		case probing:
+			if d.sending > 0 {
+				return nil // one at a time, and only when all others are answered
+			}
+			probe = true
+			next, err = d.nextProbe(ctx)
+			if next == nil && err == nil {
+				d.noProbe()
+				continue
+			}
+		}
+		if err != nil || next == nil {
+			return err
+		}
+		if d.limiter != nil {
+			if err := d.limiter.Wait(ctx); err != nil {
+				d.queue = append([]ledger.Due{*next}, d.queue...)
+				return nil //nolint:nilerr // asked to stop
+			}
+		}
+		d.sent++
+		d.sending++
+		if key := d.serial(*next); probe {
+			d.probed[next.ID] = true
+			if key != "" && d.chained[key] == nil {
+				d.chained[key] = &chain{}
+			}
+		}
+		d.inFlight[d.serial(*next)]++
+		d.jobs <- job{Due: *next, probe: probe}
+	}
+	if d.mode == probing && d.limited() && d.sending == 0 {
+		d.noProbe()
+	}
+	return nil
+}
+
+// serial names the (lot, parking serial) whose records go one after another;
+// "" for a record that waits for none.
+func (d *delivery) serial(r ledger.Due) string {
+	if r.ParkingSerial == "" || slices.Contains(d.b.Settings.UnorderedSerials, r.ParkingSerial) {
+		return ""
+	}
+	return r.ParkUUID + "\x00" + r.ParkingSerial
+}
+
+// nextDue gives the next record that may be sent, or nil where there is none
+// now.
+func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
+	for {
+		if len(d.queue) == 0 {
+			if d.dry || d.chainLen >= chainMost {
+				return nil, nil
+			}
+			q := d.query()
+			q.AfterID, q.Limit = d.lastID, fetchPage
+			if d.backingOff {
+				q.Now = d.b.Now()
+			}
+			due, err := d.b.Ledger.Due(context.WithoutCancel(ctx), q)
+			if err != nil {
+				return nil, err
+			}
+			if len(due) == 0 {
+				d.dry = true
+				return nil, nil
+			}
+			d.queue, d.lastID = due, due[len(due)-1].ID
+		}
+		next := d.queue[0]
+		d.queue = d.queue[1:]
+		if d.probed[next.ID] {
+			continue
+		}
+		if key := d.serial(next); key != "" {
+			if c := d.chained[key]; c != nil {
+				c.records = append(c.records, next)
+				d.chainLen++
+				continue
+			}
+			d.chained[key] = &chain{}
+		}
+		return &next, nil
+	}
+}
+
+// nextProbe gives the record to try the gate with.
+func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
+	// What is answered must be settled, or the ledger would offer it again.
+	if err := d.settler.flush(); err != nil {
+		return nil, err
+	}
+	due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), d.suspectIDs())
+	if err != nil || len(due) == 0 {
+		return nil, err
+	}
+	return &due[0], nil
+}
+
+// release lets the records go that waited for one of their serial: into the
+// queue where the earlier one is done with, out of this sweep where it stays
+// pending.
+func (d *delivery) release(r ledger.Due, done bool) {
+	key := d.serial(r)
+	c := d.chained[key]
+	if c == nil || d.inFlight[key] > 0 {
+		return
+	}
+	if !done {
+		d.chainLen -= len(c.records)
+		c.records = nil // the chain itself stays, and takes in those fetched later
+		return
+	}
+	delete(d.chained, key)
+	d.chainLen -= len(c.records)
+	d.queue = append(slices.Clip(c.records), d.queue...)
+}
+
+// settleAnswer takes an answer in: what it means for the record, and what for
+// the gate.
+func (d *delivery) settleAnswer(a answer) {
+	d.sending--
+	key := d.serial(a.Due)
+	if d.inFlight[key]--; d.inFlight[key] == 0 {
+		delete(d.inFlight, key)
+	}
+	for _, s := range d.judge(a) {
+		d.settler.add(s, d.sink)
+	}
+	for _, r := range d.freed {
+		d.release(r.Due, r.done)
+	}
+	d.freed = d.freed[:0]
+}

@@ -1,0 +1,50 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"parkbridge/internal/ledger"
+	"parkbridge/mapping"
+	"parkbridge/sources"
+)
+
+// Remap maps a record again from its stored columns and takes it back to
+// pending, or leaves it invalid with the problems it now has. Columns that a
+// mended mapping needs and the ledger does not hold are read from the source.
+func (b *Bridge) Remap(ctx context.Context, s *Source, r ledger.Record) (state string, problems []ledger.Problem, err error) {
+	m, columns, hash, err := b.remap(ctx, s, r)
+	if err != nil {
+		return "", nil, fmt.Errorf("retrying record %d: %w", r.ID, err)
+	}
+	return b.Ledger.Reopen(ctx, r, m, columns, hash)
+}
+
+func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record) (m ledger.Mapped, columns []byte, hash string, err error) {
+	origin := mapping.Origin{Revision: r.Revision, Table: r.Table}
+	fields, problems, missing := s.Program.Remap(r.Columns, origin)
+	if missing == nil {
+		return mapped(fields, problems), nil, "", nil
+	}
+	reader, err := s.connected(ctx)
+	if err != nil {
+		return m, nil, "", fmt.Errorf("the mapping now needs %s, which was not stored, so the row must be read again: %w", strings.Join(missing, ", "), err)
+	}
+	page, ok, err := reader.ByKey(ctx, r.Key)
+	if err != nil {
+		return m, nil, "", err
+	}
+	if !ok {
+		return ledger.Mapped{Problems: []ledger.Problem{{
+			Field:   strings.Join(missing, ", "),
+			Problem: "the mapping now needs this column, which was not stored when the row was read, and the row is no longer in the source",
+		}}}, nil, "", nil
+	}
+	values := page.Rows[0].Values
+	if columns, err = sources.EncodeRow(page.Columns, values); err != nil {
+		return m, nil, "", err
+	}
+	fields, problems = s.Program.Map(values, origin)
+	return mapped(fields, problems), columns, sources.Hash(page.Columns, values), nil
+}

@@ -1,0 +1,95 @@
+package bridge
+
+import (
+	"context"
+	"sync"
+
+	"parkbridge/internal/ledger"
+)
+
+// settler writes answers down, as many as have gathered in one transaction.
+type settler struct {
+	ctx    context.Context //nolint:containedctx // it outlives the call that a stop cancels, and ends with close
+	d      *delivery
+	in     chan settleItem
+	failed chan struct{} // closed at the first error
+	done   sync.WaitGroup
+
+	mu  sync.Mutex
+	err error
+}
+
+type settleItem struct {
+	ledger.Settlement
+	sink    ledger.SinkState // as it is after this answer
+	flushed chan struct{}    // not nil: no settlement, but a wish to know that all before are written
+}
+
+// newSettler starts a settler. At most waiting answers wait for it; then add
+// blocks, and with it sending.
+func newSettler(ctx context.Context, d *delivery, waiting int) *settler {
+	s := &settler{ctx: ctx, d: d, in: make(chan settleItem, waiting), failed: make(chan struct{})}
+	s.done.Go(s.run)
+	return s
+}
+
+func (s *settler) add(x ledger.Settlement, state ledger.SinkState) {
+	s.in <- settleItem{Settlement: x, sink: state}
+}
+
+// flush returns when all that was added is written.
+func (s *settler) flush() error {
+	flushed := make(chan struct{})
+	s.in <- settleItem{flushed: flushed}
+	<-flushed
+	return s.failure()
+}
+
+func (s *settler) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// close writes what is left and gives the first error.
+func (s *settler) close() error {
+	close(s.in)
+	s.done.Wait()
+	return s.failure()
+}
+
+func (s *settler) run() {
+	for item := range s.in {
+		batch := []settleItem{item}
+		for len(s.in) > 0 && len(batch) < 1000 {
+			batch = append(batch, <-s.in)
+		}
+		s.write(batch)
+	}
+}
+
+// write settles a batch. After an error nothing more is written: the answers
+// are lost, the records stay pending and go out again under their flow_no.
+func (s *settler) write(batch []settleItem) {
+	var settlements []ledger.Settlement
+	var state ledger.SinkState
+	for _, item := range batch {
+		if item.flushed == nil {
+			settlements, state = append(settlements, item.Settlement), item.sink
+		}
+	}
+	if len(settlements) > 0 && s.failure() == nil {
+		leases, runs := s.d.held()
+		if err := s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, &state); err != nil {
+			s.mu.Lock()
+			s.err = err
+			s.mu.Unlock()
+			close(s.failed)
+		}
+	}
+	for _, item := range batch {
+		if item.flushed != nil {
+			close(item.flushed)
+		}
+	}
+}

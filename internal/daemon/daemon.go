@@ -1,0 +1,138 @@
+// Package daemon wires a configuration into a running program.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/robfig/cron/v3"
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"parkbridge/internal/bridge"
+	"parkbridge/internal/config"
+	"parkbridge/internal/ledger"
+	"parkbridge/sink"
+	"parkbridge/sources"
+)
+
+// App is a wired program: an open ledger, a client of the gate, and the
+// sources, which connect when they are first read.
+type App struct {
+	Config *config.Config
+	Ledger *ledger.Ledger
+	Bridge *bridge.Bridge
+
+	client *sink.Client
+}
+
+// New wires the sources named, or all where none is.
+func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log *slog.Logger, names ...string) (*App, error) {
+	a := &App{Config: cfg}
+	var err error
+	if a.client, err = sink.New(cfg.Sink); err != nil {
+		return nil, err
+	}
+	if a.Ledger, err = ledger.Open(ctx, cfg.Ledger, time.Now); err != nil {
+		return nil, err
+	}
+	a.Bridge = &bridge.Bridge{
+		Ledger: a.Ledger, Gate: a.client, Log: log, Now: time.Now,
+		Settings: bridge.Settings{
+			Timeout: cfg.Sink.Timeout, Concurrency: cfg.Sink.Concurrency, RateLimit: cfg.Sink.RateLimit,
+			UnorderedSerials: cfg.Sink.UnorderedSerials, Retention: cfg.Ledger.Retention,
+		},
+	}
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		if len(names) == 0 || slices.Contains(names, s.Name) {
+			a.Bridge.Sources = append(a.Bridge.Sources, source(cfg, s, drivers))
+		}
+	}
+	return a, nil
+}
+
+func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bridge.Source {
+	table := s.Table
+	if table == "" {
+		table = "query"
+	}
+	return &bridge.Source{
+		Name: s.Name, Table: table, PageSize: s.PageSize, Start: s.Start, Program: s.Program,
+		Open: func(ctx context.Context) (bridge.Reader, error) {
+			r, err := sources.Open(ctx, drivers, s.Config, s.Program.Needs())
+			if err != nil {
+				return nil, cfg.Wrap(err)
+			}
+			return r, nil
+		},
+	}
+}
+
+// Run serves until ctx ends. Every source must have a schedule.
+func (a *App) Run(ctx context.Context) error {
+	schedules := map[string]cron.Schedule{}
+	for _, s := range a.Config.Sources {
+		schedules[s.Name] = s.Cron
+	}
+	return a.Bridge.Serve(ctx, schedules)
+}
+
+// Source finds a wired source by name.
+func (a *App) Source(name string) (*bridge.Source, error) {
+	for _, s := range a.Bridge.Sources {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	_, err := a.Config.Source(name)
+	return nil, err
+}
+
+// Close ends every connection.
+func (a *App) Close() error {
+	var errs []error
+	for _, s := range a.Bridge.Sources {
+		errs = append(errs, s.Close())
+	}
+	a.client.Close()
+	return errors.Join(append(errs, a.Ledger.Close())...)
+}
+
+// Logger makes the logger that the config asks for, and what closes it.
+// Without a file it writes to stderr.
+func Logger(cfg config.Log, stderr io.Writer) (*slog.Logger, func() error, error) {
+	out, closing := stderr, func() error { return nil }
+	if cfg.File != "" {
+		// Tried at once: lumberjack would fail at the first line, which nobody sees.
+		if err := os.MkdirAll(filepath.Dir(cfg.File), 0o755); err != nil {
+			return nil, nil, fmt.Errorf("opening log.file: %w", err)
+		}
+		f, err := os.OpenFile(cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, nil, fmt.Errorf("opening log.file: %w", err)
+		}
+		if err := f.Close(); err != nil {
+			return nil, nil, err
+		}
+		rotating := &lumberjack.Logger{Filename: cfg.File, MaxSize: 10, MaxBackups: 5}
+		out, closing = rotating, rotating.Close
+	}
+	var level slog.Level
+	if cfg.Level != "" {
+		if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+			return nil, nil, err
+		}
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(out, opts)), closing, nil
+	}
+	return slog.New(slog.NewTextHandler(out, opts)), closing, nil
+}

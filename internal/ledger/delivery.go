@@ -1,0 +1,291 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Due is a record that may be sent.
+type Due struct {
+	ID            int64
+	Source        string
+	Key           string
+	Fields        map[string]string
+	ParkUUID      string
+	ParkingSerial string
+	Attempts      int
+	// RefusedAt is when the platform refused this record while others were
+	// still to tell why; zero where it did not.
+	RefusedAt time.Time
+}
+
+// DueQuery says which records to take.
+type DueQuery struct {
+	Sources []string // those whose lease the caller holds
+	AfterID int64    // only records landed after this one
+	// Now leaves out records whose backoff still runs then; zero takes all.
+	Now       time.Time
+	Unordered []string // parking serials whose records do not wait for one another
+	Limit     int
+}
+
+// noBackoff is later than any next_attempt_at.
+const noBackoff = "9999"
+
+const dueColumns = `SELECT s.id, s.source, s.row_key, s.fields, s.park_uuid, s.parking_serial, s.attempts, s.code, COALESCE(s.last_attempt_at, '') FROM sync_status s `
+
+// Due gives pending records in order of landing. A record is left out while an
+// earlier one of the same lot and parking serial is pending and cannot be sent
+// now.
+func (l *Ledger) Due(ctx context.Context, q DueQuery) ([]Due, error) {
+	now := noBackoff
+	if !q.Now.IsZero() {
+		now = stamp(q.Now)
+	}
+	sourceList, unordered, err := lists(q)
+	if err != nil {
+		return nil, err
+	}
+	return l.due(ctx, dueColumns+`WHERE s.state = 'pending' AND s.id > ? AND s.next_attempt_at <= ?
+		AND s.source IN (SELECT value FROM json_each(?))
+		AND (s.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
+			SELECT 1 FROM sync_status e WHERE e.state = 'pending' AND e.parking_serial = s.parking_serial AND e.park_uuid = s.park_uuid AND e.id < s.id
+			AND (e.next_attempt_at > ? OR e.source NOT IN (SELECT value FROM json_each(?)))))
+		ORDER BY s.id LIMIT ?`, q.AfterID, now, sourceList, unordered, now, sourceList, q.Limit)
+}
+
+// Probe gives the one record with which to find out whether the gate takes
+// calls again: the one whose last try is longest ago, none of excluded.
+func (l *Ledger) Probe(ctx context.Context, q DueQuery, excluded []int64) ([]Due, error) {
+	sourceList, unordered, err := lists(q)
+	if err != nil {
+		return nil, err
+	}
+	skip, err := json.Marshal(excluded)
+	if err != nil {
+		return nil, err
+	}
+	return l.due(ctx, dueColumns+`WHERE s.state = 'pending' AND s.source IN (SELECT value FROM json_each(?))
+		AND s.id NOT IN (SELECT value FROM json_each(?))
+		AND (s.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
+			SELECT 1 FROM sync_status e WHERE e.state = 'pending' AND e.parking_serial = s.parking_serial AND e.park_uuid = s.park_uuid AND e.id < s.id))
+		ORDER BY s.last_attempt_at NULLS FIRST, s.id LIMIT 1`, sourceList, skip, unordered)
+}
+
+func lists(q DueQuery) (sourceList, unordered string, err error) {
+	a, err := json.Marshal(q.Sources)
+	if err != nil {
+		return "", "", err
+	}
+	b, err := json.Marshal(append([]string{}, q.Unordered...))
+	return string(a), string(b), err
+}
+
+func (l *Ledger) due(ctx context.Context, query string, args ...any) ([]Due, error) {
+	rows, err := l.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("reading pending records: %w", classed(err))
+	}
+	var out []Due
+	err = eachRow(rows, func() error {
+		var d Due
+		var fields []byte
+		var code sql.NullString
+		var last string
+		if err := rows.Scan(&d.ID, &d.Source, &d.Key, &fields, &d.ParkUUID, &d.ParkingSerial, &d.Attempts, &code, &last); err != nil {
+			return err
+		}
+		switch code.String {
+		case "400", "401", "403":
+			d.RefusedAt = unstamp(last)
+		}
+		out = append(out, d)
+		return json.Unmarshal(fields, &out[len(out)-1].Fields)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading pending records: %w", err)
+	}
+	return out, nil
+}
+
+// CountPending counts the pending records of sources, and tells when the first
+// backoff among them ends.
+func (l *Ledger) CountPending(ctx context.Context, sources []string) (n int, next time.Time, err error) {
+	list, err := json.Marshal(sources)
+	if err != nil {
+		return 0, next, err
+	}
+	var at sql.NullString
+	err = l.read.QueryRowContext(ctx, `SELECT COUNT(*), MIN(next_attempt_at) FROM sync_status
+		WHERE state = 'pending' AND source IN (SELECT value FROM json_each(?))`, list).Scan(&n, &at)
+	if err != nil {
+		return 0, next, fmt.Errorf("counting pending records: %w", classed(err))
+	}
+	return n, unstamp(at.String), nil
+}
+
+// Settlement is what an answer of the gate makes of a record.
+type Settlement struct {
+	ID     int64
+	Source string
+	State  string // the state after it
+	// Attempted counts the attempt; a refusal that is not the record's fault
+	// does not count.
+	Attempted   bool
+	NextAttempt time.Time // zero leaves it as it is
+	At          time.Time // when the answer came
+	Code        string
+	Message     string
+	Hint        string
+	SeqNo       string
+	HTTPStatus  int
+	Problems    []Problem // what is known to be wrong with which field
+	// Reopen takes a record that was rejected, of whatever source, back to
+	// pending and changes nothing else.
+	Reopen bool
+}
+
+// SinkState is what the bridge knows of the gate beyond any one record.
+type SinkState struct {
+	State  string // SinkOK, SinkFailing or SinkBlocked
+	Reason string
+	Since  time.Time
+	// RetryAt is until when the gate asked to be left alone; zero if it did not.
+	RetryAt        time.Time
+	LastAcceptedAt time.Time
+	// RejectedRun lists the records answered with 400 since the last acceptance.
+	RejectedRun []int64
+}
+
+// States of the sink.
+const (
+	SinkOK      = "ok"
+	SinkFailing = "failing" // the circuit is open: unreachable, or answering with errors
+	SinkBlocked = "blocked" // it refuses every record alike
+)
+
+// Settle writes answers and the sink's state in one transaction, under the
+// leases of the records' sources. runs gives the run of each source that the
+// answers count for. A record that a person has ended meanwhile stays ended,
+// unless the platform has taken it.
+func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[string]int64, settlements []Settlement, sink *SinkState) error {
+	err := l.tx(ctx, func(tx *sql.Tx) error {
+		counts := map[string]*[2]int{}
+		for _, s := range settlements {
+			if !s.Reopen && counts[s.Source] == nil {
+				if err := leases[s.Source].check(ctx, tx); err != nil {
+					return err
+				}
+				counts[s.Source] = new([2]int)
+			}
+		}
+		update, err := tx.PrepareContext(ctx, `UPDATE sync_status SET state = ?, attempts = attempts + ?, next_attempt_at = COALESCE(?, next_attempt_at),
+			last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?, delivered_at = COALESCE(?, delivered_at)
+			WHERE id = ? AND (state = 'pending' OR ? = 'delivered')`)
+		if err != nil {
+			return err
+		}
+		defer update.Close()
+		for _, s := range settlements {
+			if err := settle(ctx, tx, update, s, counts[s.Source]); err != nil {
+				return err
+			}
+		}
+		for source, n := range counts {
+			if n[0] == 0 && n[1] == 0 {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ?, rejected = rejected + ? WHERE id = ?", n[0], n[1], runs[source]); err != nil {
+				return err
+			}
+		}
+		if sink != nil {
+			return writeSink(ctx, tx, *sink)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("settling answers: %w", err)
+	}
+	return nil
+}
+
+func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, count *[2]int) error {
+	if s.Reopen {
+		_, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'pending' WHERE id = ? AND state = 'rejected'", s.ID)
+		return err
+	}
+	var problems any
+	if len(s.Problems) > 0 {
+		b, err := json.Marshal(s.Problems)
+		if err != nil {
+			return err
+		}
+		problems = string(b)
+	}
+	delivered := any(nil)
+	if s.State == Delivered {
+		delivered = stamp(s.At)
+	}
+	attempted := 0
+	if s.Attempted {
+		attempted = 1
+	}
+	var status any
+	if s.HTTPStatus != 0 {
+		status = s.HTTPStatus
+	}
+	res, err := update.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
+		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, delivered, s.ID, s.State)
+	if err != nil {
+		return fmt.Errorf("record %d: %w", s.ID, err)
+	}
+	n, err := res.RowsAffected()
+	switch s.State {
+	case Delivered:
+		count[0] += int(n)
+	case Rejected:
+		count[1] += int(n)
+	}
+	return err
+}
+
+func writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {
+	run, err := json.Marshal(append([]int64{}, s.RejectedRun...))
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE sink_state SET state = ?, reason = ?, since = ?, retry_at = ?, last_accepted_at = ?, rejected_run = ? WHERE id = 1",
+		s.State, s.Reason, stamp(s.Since), stamp(s.RetryAt), stamp(s.LastAcceptedAt), string(run))
+	return err
+}
+
+// Sink reads the sink's state.
+func (l *Ledger) Sink(ctx context.Context) (SinkState, error) {
+	var s SinkState
+	var since, retry, accepted, run string
+	err := l.read.QueryRowContext(ctx, "SELECT state, reason, since, retry_at, last_accepted_at, rejected_run FROM sink_state WHERE id = 1").
+		Scan(&s.State, &s.Reason, &since, &retry, &accepted, &run)
+	if err == nil {
+		err = json.Unmarshal([]byte(run), &s.RejectedRun)
+	}
+	if err != nil {
+		return s, fmt.Errorf("reading the sink's state: %w", classed(err))
+	}
+	s.Since, s.RetryAt, s.LastAcceptedAt = unstamp(since), unstamp(retry), unstamp(accepted)
+	return s, nil
+}
+
+// Unblock sets the sink's state to ok, for `resume`. It reports what the state was.
+func (l *Ledger) Unblock(ctx context.Context) (was SinkState, err error) {
+	if was, err = l.Sink(ctx); err != nil {
+		return was, err
+	}
+	err = l.tx(ctx, func(tx *sql.Tx) error {
+		return writeSink(ctx, tx, SinkState{State: SinkOK, Since: l.now(), LastAcceptedAt: was.LastAcceptedAt})
+	})
+	return was, err
+}

@@ -1,0 +1,298 @@
+// Package ledger keeps what became of every release: the sync status of each
+// record, each source's high-water mark, and each run. It is the only writer
+// of state.
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"parkbridge/migrations"
+	"parkbridge/sources"
+)
+
+// Config says where the ledger is.
+type Config struct {
+	// Driver is "sqlite", which is also what empty means.
+	Driver string `yaml:"driver"`
+	// DSN is a path or a file: URI; empty means parkbridge.db beside the config.
+	DSN sources.Secret `yaml:"dsn,secret"`
+	// Retention is how long the columns and fields of delivered records are
+	// kept; 0 means 720h.
+	Retention time.Duration `yaml:"retention"`
+}
+
+// Defaults fills what was left out.
+func (c *Config) Defaults() {
+	if c.Driver == "" {
+		c.Driver = "sqlite"
+	}
+	if c.DSN == "" {
+		c.DSN = "parkbridge.db"
+	}
+	if c.Retention == 0 {
+		c.Retention = 720 * time.Hour
+	}
+}
+
+// Validate reports every problem with the config key it concerns.
+func (c *Config) Validate(report func(key, problem string)) {
+	if c.Driver != "sqlite" {
+		report("driver", fmt.Sprintf("%q is not known; the ledger is kept in sqlite", c.Driver))
+	}
+	if c.Retention < time.Hour {
+		report("retention", "must be at least 1h")
+	}
+}
+
+// Ledger is an open ledger. It is safe for concurrent use.
+type Ledger struct {
+	path  string  // the file, for locks beside it and for messages
+	write *sql.DB // one connection: writers queue here and not inside SQLite
+	read  *sql.DB
+	now   func() time.Time
+}
+
+// Open opens the ledger, makes it where there is none, and brings its schema
+// up to date. A damaged file and one of a newer program are refused
+// ([ErrCorrupt], [ErrNewer]); neither is ever replaced by an empty one.
+func Open(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error) {
+	path := sources.FilePath(string(cfg.DSN))
+	lock := flock.New(path + ".lock")
+	locking, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if ok, err := lock.TryLockContext(locking, 20*time.Millisecond); err != nil || !ok {
+		return nil, fmt.Errorf("opening the ledger %s: taking the lock file beside it: %w", path, err)
+	}
+	defer lock.Unlock() //nolint:errcheck // the lock ends with the process at the latest
+	if err := checkFile(path); err != nil {
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
+	}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := create(ctx, cfg.Driver, path); err != nil {
+			return nil, fmt.Errorf("making the ledger %s: %w", path, err)
+		}
+	}
+	l := &Ledger{path: path, now: now}
+	if err := l.connect(ctx, cfg); err != nil {
+		_ = l.Close() // the first error tells more
+		return nil, fmt.Errorf("opening the ledger %s: %w", path, classed(err))
+	}
+	return l, nil
+}
+
+func (l *Ledger) connect(ctx context.Context, cfg Config) error {
+	var err error
+	if l.write, err = openWriter(string(cfg.DSN)); err != nil {
+		return err
+	}
+	if err := migrate(ctx, cfg.Driver, l.write); err != nil {
+		return err
+	}
+	if l.read, err = sql.Open("sqlite", sources.FileURI(string(cfg.DSN), "_pragma=query_only(1)", "_pragma=busy_timeout(10000)")); err != nil {
+		return err
+	}
+	l.read.SetMaxOpenConns(4)
+	return l.verify(ctx)
+}
+
+// openWriter opens the one writing connection. synchronous=FULL: what a
+// transaction said is there after a power cut.
+func openWriter(dsn string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", sources.FileURI(dsn,
+		"_txlock=immediate", "_pragma=busy_timeout(10000)", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)"))
+	if err == nil {
+		db.SetMaxOpenConns(1)
+	}
+	return db, err
+}
+
+// create makes a new ledger under another name and moves it into place whole,
+// so that a program killed here leaves no empty ledger behind.
+func create(ctx context.Context, driver, path string) error {
+	tmp := path + ".new"
+	for _, name := range []string{tmp, tmp + "-wal", tmp + "-shm"} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	db, err := openWriter(tmp)
+	if err != nil {
+		return err
+	}
+	err = migrate(ctx, driver, db)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func migrate(ctx context.Context, driver string, db *sql.DB) error {
+	files, err := migrations.For(driver)
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+	if err != nil {
+		return err
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if have > want {
+		return fmt.Errorf("%w: its schema is version %d, this program knows %d", ErrNewer, have, want)
+	}
+	if have < want {
+		_, err = p.Up(ctx)
+	}
+	return err
+}
+
+// quickCheckLimit is the size up to which the whole file is checked at each
+// start; beyond it damage shows when the damaged part is read.
+const quickCheckLimit = 8 << 20
+
+// checkFile refuses a file that is there and no ledger.
+func checkFile(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return errors.New("it is a folder; ledger.dsn names a file")
+	}
+	head := make([]byte, 100)
+	if n, err := io.ReadFull(f, head); err != nil {
+		return fmt.Errorf("%w: it holds only %d bytes", ErrCorrupt, n)
+	}
+	if !bytes.HasPrefix(head, []byte("SQLite format 3\x00")) {
+		return fmt.Errorf("%w: it does not begin as an SQLite file does", ErrCorrupt)
+	}
+	return nil
+}
+
+// verify looks for damage inside the file.
+func (l *Ledger) verify(ctx context.Context) error {
+	info, err := os.Stat(l.path)
+	if err != nil || info.Size() > quickCheckLimit {
+		return err
+	}
+	var result string
+	if err := l.read.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
+		return err
+	}
+	if result != "ok" {
+		return fmt.Errorf("%w: %s", ErrCorrupt, strings.ReplaceAll(result, "\n", " "))
+	}
+	return nil
+}
+
+// Close ends the connections.
+func (l *Ledger) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{l.read, l.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Path is the ledger's file.
+func (l *Ledger) Path() string { return l.path }
+
+// tx runs f in one writing transaction.
+func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := l.write.BeginTx(ctx, nil)
+	if err != nil {
+		return classed(err)
+	}
+	defer tx.Rollback()
+	if err := f(tx); err != nil {
+		return classed(err)
+	}
+	return classed(tx.Commit())
+}
+
+// Errors of the ledger.
+var (
+	// ErrCorrupt is returned by Open and by any call that meets damage.
+	ErrCorrupt = errors.New("the ledger is damaged; keep the file, restore it from a backup or move it away to begin anew (the same rows give the same flow_no, which the platform ignores)")
+	// ErrNewer is returned by Open for a ledger that a newer program wrote.
+	ErrNewer = errors.New("the ledger was written by a newer parkbridge; use that one")
+	// ErrLeaseLost is returned by Land and Settle where another run holds the
+	// source by now; nothing was written.
+	ErrLeaseLost = errors.New("another run has taken over this source")
+	// ErrMarkMoved is returned by Land where the mark is not the one the page
+	// was read from; nothing was written.
+	ErrMarkMoved = errors.New("the high-water mark was moved by another hand; starting over from the stored one")
+	// ErrNoRecord is returned where no record fits what was asked for.
+	ErrNoRecord = errors.New("no such record")
+)
+
+// HeldError is returned by Acquire where another run holds the source.
+type HeldError struct {
+	Source string
+	Holder string // who, as far as the ledger knows
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("source %s is held by %s", e.Source, e.Holder)
+}
+
+func classed(err error) error {
+	var se *sqlite.Error
+	if errors.As(err, &se) && !errors.Is(err, ErrCorrupt) {
+		switch se.Code() & 0xff {
+		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		case sqlite3.SQLITE_FULL:
+			return fmt.Errorf("the disk of the ledger is full; free some space, nothing is lost: %w", err)
+		case sqlite3.SQLITE_READONLY:
+			return fmt.Errorf("the ledger cannot be written; check the rights on the file and its folder: %w", err)
+		}
+	}
+	return err
+}
+
+const stampLayout = "2006-01-02T15:04:05.000Z"
+
+// stamp is the ledger's form of a time: UTC, milliseconds, fixed width.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(stampLayout)
+}
+
+func unstamp(s string) time.Time {
+	t, err := time.Parse(stampLayout, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// placeholders gives "?, ?, ?".
+func placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }

@@ -1,0 +1,159 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Run is one run of a source.
+type Run struct {
+	ID         int64
+	Source     string
+	StartedAt  time.Time
+	FinishedAt time.Time // zero: still going, or killed
+	Read       int       // rows read, those already landed included
+	Landed     int
+	Delivered  int
+	Rejected   int
+	Invalid    int
+	Error      string
+}
+
+// StartRun notes that a run has begun and gives its id.
+func (l *Ledger) StartRun(ctx context.Context, source string) (int64, error) {
+	res, err := l.write.ExecContext(ctx, "INSERT INTO sync_run (source, started_at) VALUES (?, ?)", source, stamp(l.now()))
+	if err != nil {
+		return 0, fmt.Errorf("noting the start of a run: %w", classed(err))
+	}
+	return res.LastInsertId()
+}
+
+// FinishRun notes the end of a run; failure is nil for a good one. It gives
+// the run back with its counts.
+func (l *Ledger) FinishRun(ctx context.Context, id int64, failure error) (Run, error) {
+	var text any
+	if failure != nil {
+		text = failure.Error()
+	}
+	rows, err := l.write.QueryContext(ctx, "UPDATE sync_run SET finished_at = ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), text, id)
+	runs, err := scanRuns(rows, err)
+	if err != nil || len(runs) == 0 {
+		return Run{}, fmt.Errorf("noting the end of a run: %w", errors.Join(err, sqlNone(runs)))
+	}
+	return runs[0], nil
+}
+
+func sqlNone(runs []Run) error {
+	if len(runs) == 0 {
+		return sql.ErrNoRows
+	}
+	return nil
+}
+
+const runColumns = "id, source, started_at, COALESCE(finished_at, ''), read_rows, landed, delivered, rejected, invalid, COALESCE(error, '')"
+
+func scanRuns(rows *sql.Rows, err error) ([]Run, error) {
+	if err != nil {
+		return nil, classed(err)
+	}
+	var out []Run
+	err = eachRow(rows, func() error {
+		var r Run
+		var started, finished string
+		if err := rows.Scan(&r.ID, &r.Source, &started, &finished, &r.Read, &r.Landed, &r.Delivered, &r.Rejected, &r.Invalid, &r.Error); err != nil {
+			return err
+		}
+		r.StartedAt, r.FinishedAt = unstamp(started), unstamp(finished)
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// Runs lists the latest runs, newest first; of all sources where source is "".
+func (l *Ledger) Runs(ctx context.Context, source string, limit int) ([]Run, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT "+runColumns+" FROM sync_run WHERE ? IN ('', source) ORDER BY id DESC LIMIT ?", source, limit)
+	runs, err := scanRuns(rows, err)
+	if err != nil {
+		return nil, fmt.Errorf("listing runs: %w", err)
+	}
+	return runs, nil
+}
+
+// PruneRuns forgets runs begun before a time.
+func (l *Ledger) PruneRuns(ctx context.Context, before time.Time) error {
+	_, err := l.write.ExecContext(ctx, "DELETE FROM sync_run WHERE started_at < ?", stamp(before))
+	return classed(err)
+}
+
+// SourceStatus is what the ledger knows of a source.
+type SourceStatus struct {
+	Source        string
+	Mark          Mark
+	MovedAt       time.Time // zero: never
+	Holder        string    // who holds the lease now, "" for nobody
+	Counts        map[string]int
+	OldestPending time.Time // when the oldest pending record was first seen; zero: none
+	LastRun       *Run
+}
+
+// Status describes a source; one never run has zero counts and no run.
+func (l *Ledger) Status(ctx context.Context, source string) (SourceStatus, error) {
+	s := SourceStatus{Source: source, Counts: map[string]int{}}
+	var err error
+	if s.Mark, err = l.Mark(ctx, source); err != nil {
+		return s, err
+	}
+	var holder, moved sql.NullString
+	err = l.read.QueryRowContext(ctx, "SELECT lease_holder, moved_at FROM high_water_mark WHERE source = ?", source).Scan(&holder, &moved)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
+	}
+	s.Holder, s.MovedAt = holder.String, unstamp(moved.String)
+	rows, err := l.read.QueryContext(ctx, "SELECT state, COUNT(*) FROM sync_status WHERE source = ? GROUP BY state", source)
+	if err != nil {
+		return s, fmt.Errorf("counting records of source %s: %w", source, classed(err))
+	}
+	if err := eachRow(rows, func() error {
+		var state string
+		var n int
+		err := rows.Scan(&state, &n)
+		s.Counts[state] = n
+		return err
+	}); err != nil {
+		return s, fmt.Errorf("counting records of source %s: %w", source, err)
+	}
+	var oldest sql.NullString
+	err = l.read.QueryRowContext(ctx, "SELECT MIN(first_seen_at) FROM sync_status WHERE state = 'pending' AND source = ?", source).Scan(&oldest)
+	if err != nil {
+		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
+	}
+	s.OldestPending = unstamp(oldest.String)
+	runs, err := l.Runs(ctx, source, 1)
+	if err != nil {
+		return s, err
+	}
+	if len(runs) > 0 {
+		s.LastRun = &runs[0]
+	}
+	return s, nil
+}
+
+// Sources lists every source the ledger has heard of.
+func (l *Ledger) Sources(ctx context.Context) ([]string, error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT source FROM high_water_mark ORDER BY source")
+	if err != nil {
+		return nil, fmt.Errorf("listing sources: %w", classed(err))
+	}
+	var out []string
+	err = eachRow(rows, func() error {
+		var s string
+		err := rows.Scan(&s)
+		out = append(out, s)
+		return err
+	})
+	return out, err
+}
