@@ -54,8 +54,9 @@ type Dialect interface {
 // DB runs statements on one database with at most two connections, read-only
 // and under the statement timeout.
 type DB interface {
-	// Columns describes the columns of a FROM item without reading rows.
-	Columns(ctx context.Context, from string) ([]Column, error)
+	// Columns describes the columns of a SELECT list, * for all, of a FROM
+	// item without reading rows.
+	Columns(ctx context.Context, list, from string) ([]Column, error)
 	// Query fetches all rows of a SELECT of the given fields and ends its
 	// transaction before it returns.
 	Query(ctx context.Context, sql string, fields []Field, args []any) ([][]Value, error)
@@ -165,7 +166,7 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 	if r.cfg.Where != "" {
 		r.where = "(" + r.cfg.Where + "\n)" // the break ends a trailing comment
 	}
-	all, err := r.db.Columns(ctx, r.from)
+	all, err := r.describe(ctx, needs)
 	if err != nil {
 		return fmt.Errorf("describing source %s: %w", r.cfg.Name, err)
 	}
@@ -223,6 +224,28 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 	}
 	r.list, r.orderBy = strings.Join(list, ", "), strings.Join(order, ", ")
 	return nil
+}
+
+// describe lists the columns there are or, for an account that may read only
+// some of them, those that the config names.
+func (r *Reader) describe(ctx context.Context, needs []Need) ([]Column, error) {
+	all, err := r.db.Columns(ctx, "*", r.from)
+	if err == nil {
+		return all, nil
+	}
+	names := r.cfg.Order()
+	for _, n := range needs {
+		if !slices.Contains(names, n.Column) {
+			names = append(names, n.Column)
+		}
+	}
+	for i, n := range names {
+		names[i] = r.dialect.Quote(n)
+	}
+	if some, serr := r.db.Columns(ctx, strings.Join(names, ", "), r.from); serr == nil {
+		return some, nil
+	}
+	return nil, err
 }
 
 func (r *Reader) place() string {
@@ -285,7 +308,7 @@ func splitName(name string) []string {
 // Page reads up to limit rows after a position, in reading order. Rows whose
 // cursor is NULL have no place in it and are not read.
 func (r *Reader) Page(ctx context.Context, after Position, limit int) (Page, error) {
-	sql, args, err := r.pageSQL(after, limit)
+	sql, args, err := r.PageSQL(after, limit)
 	if err != nil {
 		return Page{}, err
 	}
@@ -294,7 +317,8 @@ func (r *Reader) Page(ctx context.Context, after Position, limit int) (Page, err
 	return page, err
 }
 
-func (r *Reader) pageSQL(after Position, limit int) (string, []any, error) {
+// PageSQL is the statement that [Reader.Page] runs, for looking at its plan.
+func (r *Reader) PageSQL(after Position, limit int) (string, []any, error) {
 	st := statement{r: r}
 	if r.where != "" {
 		st.conds = append(st.conds, r.where)

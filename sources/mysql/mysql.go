@@ -116,8 +116,8 @@ func isError(err error, number uint16) bool {
 
 func (d *db) Close() error { return d.pool.Close() }
 
-func (d *db) Columns(ctx context.Context, from string) ([]sources.Column, error) {
-	rows, err := d.pool.QueryContext(ctx, "SELECT * FROM "+from+" WHERE 1 = 0")
+func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
+	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
 	}

@@ -87,10 +87,10 @@ func (d *db) read(ctx context.Context, f func(*pgx.Conn) error) error {
 	})
 }
 
-func (d *db) Columns(ctx context.Context, from string) ([]sources.Column, error) {
+func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
 	var columns []sources.Column
 	err := d.read(ctx, func(c *pgx.Conn) error {
-		rows, err := c.Query(ctx, "SELECT * FROM "+from+" WHERE false")
+		rows, err := c.Query(ctx, "SELECT "+list+" FROM "+from+" WHERE false")
 		if err != nil {
 			return err
 		}

@@ -51,10 +51,10 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 
 func (d *db) Close() error { return d.pool.Close() }
 
-func (d *db) Columns(ctx context.Context, from string) ([]sources.Column, error) {
+func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	rows, err := d.pool.QueryContext(ctx, "SELECT * FROM "+from+" LIMIT 0")
+	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" LIMIT 0")
 	if err != nil {
 		return nil, classed(err)
 	}

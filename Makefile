@@ -1,0 +1,31 @@
+# What a developer runs. `make test` installs or finds all that it needs.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X main.stamped=$(VERSION)
+GOTOOL  := go tool -modfile=tools/go.mod
+
+.PHONY: build test lint fmt cross bench demo
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/parkbridge
+
+demo:
+	go run ./cmd/parkbridge demo
+
+test:
+	bash scripts/test
+
+lint:
+	$(GOTOOL) golangci-lint run ./...
+
+fmt:
+	$(GOTOOL) golangci-lint fmt ./...
+
+bench:
+	bash scripts/test -run '^$$' -bench . -benchmem ./...
+
+cross:
+	for target in linux/amd64 linux/arm64 windows/amd64 windows/arm64; do \
+		os=$${target%/*} arch=$${target#*/} ext=; [ $$os = windows ] && ext=.exe; \
+		echo "building $$target"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$os-$$arch/parkbridge$$ext ./cmd/parkbridge || exit 1; \
+	done

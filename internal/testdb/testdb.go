@@ -1,0 +1,178 @@
+// Package testdb gives tests lots of their own on real database servers.
+// Only tests import it.
+package testdb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // "pgx" for database/sql
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"parkbridge/sources"
+)
+
+// Lot is a database of a parking lot, made for one test.
+type Lot struct {
+	Driver string
+	// DB is the parking system's own connection: it may do anything.
+	DB *sql.DB
+	// DSN is what parkbridge gets: an account that may only read.
+	DSN string
+	// Admin is a DSN with every right.
+	Admin string
+
+	reader string
+}
+
+// Engines are the drivers that every conformance test runs on.
+var Engines = []string{"sqlite", "postgres", "mysql"}
+
+var count atomic.Int64
+
+// New makes an empty lot of an engine. Where the engine needs a server that is
+// not there, the test is skipped, or fails where servers are required.
+func New(t *testing.T, engine string) *Lot {
+	t.Helper()
+	switch engine {
+	case "sqlite":
+		return newSQLite(t)
+	case "postgres":
+		return newPostgres(t)
+	case "mysql":
+		return newMySQL(t)
+	}
+	t.Fatalf("no engine %q", engine)
+	return nil
+}
+
+func server(t *testing.T, name string) string {
+	t.Helper()
+	dsn := os.Getenv(name)
+	if dsn == "" {
+		if os.Getenv("PARKBRIDGE_TEST_REQUIRED") != "" || os.Getenv("CI") != "" {
+			t.Fatalf("%s is not set, and tests must not be skipped here; make test sets it", name)
+		}
+		t.Skipf("%s is not set; make test sets it", name)
+	}
+	return dsn
+}
+
+func open(t *testing.T, driver, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, db.PingContext(t.Context()))
+	return db
+}
+
+func newSQLite(t *testing.T) *Lot {
+	path := filepath.Join(t.TempDir(), "停车 lot.db")
+	return &Lot{Driver: "sqlite", DSN: path, Admin: path, DB: open(t, "sqlite", sources.FileURI(path, "_pragma=busy_timeout(5000)"))}
+}
+
+func newPostgres(t *testing.T) *Lot { return postgresLot(t, "") }
+
+// NewASCII makes a PostgreSQL lot that keeps bytes of no known encoding.
+func NewASCII(t *testing.T) *Lot {
+	t.Helper()
+	return postgresLot(t, " ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+}
+
+func postgresLot(t *testing.T, options string) *Lot {
+	t.Helper()
+	admin := server(t, "PARKBRIDGE_TEST_POSTGRES")
+	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
+	server := open(t, "pgx", admin)
+	run(t, server, "CREATE DATABASE "+name+options)
+	run(t, server, "CREATE ROLE "+name+"_reader LOGIN PASSWORD 'secret'")
+	t.Cleanup(func() {
+		run(t, server, "DROP DATABASE "+name+" WITH (FORCE)")
+		run(t, server, "DROP ROLE "+name+"_reader")
+	})
+	cfg, err := pgx.ParseConfig(admin)
+	require.NoError(t, err)
+	dsn := func(user, password string) string {
+		return fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=disable", cfg.Host, cfg.Port, user, password, name)
+	}
+	full := dsn(cfg.User, "'"+cfg.Password+"'")
+	return &Lot{Driver: "postgres", DB: open(t, "pgx", full), DSN: dsn(name+"_reader", "secret"), Admin: full, reader: name + "_reader"}
+}
+
+func newMySQL(t *testing.T) *Lot {
+	admin := server(t, "PARKBRIDGE_TEST_MYSQL")
+	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
+	server := open(t, "mysql", admin)
+	run(t, server, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4")
+	run(t, server, "CREATE USER '"+name+"_r'@'%' IDENTIFIED BY 'secret'")
+	t.Cleanup(func() {
+		run(t, server, "DROP DATABASE "+name)
+		run(t, server, "DROP USER '"+name+"_r'@'%'")
+	})
+	cfg, err := mysql.ParseDSN(admin)
+	require.NoError(t, err)
+	cfg.DBName = name
+	full := cfg.FormatDSN()
+	cfg.User, cfg.Passwd = name+"_r", "secret"
+	return &Lot{Driver: "mysql", DB: open(t, "mysql", full+"?multiStatements=false"), DSN: cfg.FormatDSN(), Admin: full, reader: "'" + name + "_r'@'%'"}
+}
+
+// run executes a statement; cleanups run it after the test's context has ended.
+func run(t *testing.T, db *sql.DB, stmt string, args ...any) {
+	t.Helper()
+	_, err := db.ExecContext(context.WithoutCancel(t.Context()), stmt, args...)
+	require.NoError(t, err, stmt)
+}
+
+// Exec runs a statement of the parking system.
+func (l *Lot) Exec(t *testing.T, stmt string, args ...any) {
+	t.Helper()
+	if l.Driver == "postgres" {
+		stmt = numbered(stmt)
+	}
+	run(t, l.DB, stmt, args...)
+}
+
+// numbered turns ? into $1, $2, … for PostgreSQL.
+func numbered(stmt string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range stmt {
+		if r == '?' {
+			n++
+			fmt.Fprintf(&b, "$%d", n)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// Grant lets the reading account read a table, the README's own GRANT.
+func (l *Lot) Grant(t *testing.T, table string) {
+	t.Helper()
+	if l.reader != "" {
+		run(t, l.DB, "GRANT SELECT ON "+table+" TO "+l.reader)
+	}
+}
+
+// GrantColumns lets the reading account read some columns of a table only.
+func (l *Lot) GrantColumns(t *testing.T, table, columns string) {
+	t.Helper()
+	run(t, l.DB, "GRANT SELECT ("+columns+") ON "+table+" TO "+l.reader)
+}
+
+// Type picks the engine's own type name or text.
+func (l *Lot) Type(sqlite, postgres, mysql string) string {
+	return map[string]string{"sqlite": sqlite, "postgres": postgres, "mysql": mysql}[l.Driver]
+}
