@@ -77,7 +77,8 @@ func Compare(fields map[string]string, hint string) (diffs []Difference, ok bool
 }
 
 // splitPlain takes a plain text apart. A value may itself hold & and =, so a
-// new field begins only at a name that we sent or that the contract knows.
+// new field begins only at a name that we sent or that the contract knows, and
+// that sorts after the last.
 func splitPlain(plain string, sent map[string]string) map[string]string {
 	known := map[string]bool{FieldAppID: true}
 	for _, f := range Contract() {
@@ -90,9 +91,8 @@ func splitPlain(plain string, sent map[string]string) map[string]string {
 	last := ""
 	for _, piece := range strings.Split(plain, "&") {
 		name, value, cut := strings.Cut(piece, "=")
-		_, again := out[name]
 		switch {
-		case cut && known[name] && !again:
+		case cut && known[name] && name > last: // names come in order
 			out[name], last = value, name
 		case last != "":
 			out[last] += "&" + piece

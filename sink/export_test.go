@@ -1,0 +1,4 @@
+package sink
+
+// ReadReply is readReply, for tests.
+var ReadReply = readReply
