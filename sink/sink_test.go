@@ -183,10 +183,8 @@ func TestReplies(t *testing.T) {
 
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
-	hang := make(chan struct{})
-	t.Cleanup(func() { close(hang) })
 	for name, h := range map[string]http.HandlerFunc{
-		"hangs":  func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-hang },
+		"hangs":  func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() },
 		"breaks": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"cut in half": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
@@ -203,9 +201,7 @@ func TestNoAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := httptest.NewServer(h)
-			t.Cleanup(s.CloseClientConnections)
-			c := newClient(t, s.URL, func(cfg *sink.Config) { cfg.Timeout = time.Second })
+			c := newClient(t, serve(t, h), func(cfg *sink.Config) { cfg.Timeout = time.Second })
 			r := c.Send(t.Context(), release())
 			require.Equal(t, sink.Retry, r.Outcome, "%+v", r)
 			require.NotEmpty(t, r.Message)
