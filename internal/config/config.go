@@ -167,20 +167,21 @@ func (c *Config) at(path string) place {
 	}
 }
 
-// already reports that the key has a mistake, so that what follows from it is
-// not reported too.
-func (d *decoder) already(path string) bool {
-	return slices.ContainsFunc(d.problems, func(p Problem) bool {
+// spoilt reports that a value could not be read, so that what follows from it
+// is not reported too. unread are the mistakes found in reading.
+func spoilt(unread []Problem, path string) bool {
+	return slices.ContainsFunc(unread, func(p Problem) bool {
 		return p.Path == path || strings.HasPrefix(p.Path, path+"[") || strings.HasPrefix(path, p.Path+".") && p.Path != ""
 	})
 }
 
 // complete fills in defaults and checks what the decoder could not.
 func (c *Config) complete(d *decoder) {
+	unread := slices.Clone(d.problems)
 	under := func(prefix string) func(key, problem string) {
 		return func(key, problem string) {
 			path := strings.TrimSuffix(join(prefix, key), ".")
-			if !d.already(path) {
+			if !spoilt(unread, path) {
 				d.report(path, c.at(path), problem)
 			}
 		}

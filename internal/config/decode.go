@@ -32,9 +32,34 @@ type decoder struct {
 	problems []Problem
 	places   map[string]place
 	anchors  map[string]ast.Node
+	depth    int // of nesting, aliases seen through: an alias may hold itself
 }
 
+// depthMost is more than any sensible file nests.
+const depthMost = 50
+
+// deeper reports whether one more level may be entered; leave must follow.
+func (d *decoder) deeper(path string, at place) bool {
+	d.depth++
+	if d.depth == depthMost {
+		d.report(path, at, "is nested too deeply; does an alias hold itself?")
+	}
+	return d.depth < depthMost
+}
+
+func (d *decoder) leave() { d.depth-- }
+
 type place struct{ line, column int }
+
+// startOf is where a node begins: a mapping's own token is its first colon.
+func startOf(n ast.Node) place {
+	if m, ok := n.(ast.MapNode); ok {
+		if it := m.MapRange(); it.Next() {
+			return placeOf(it.Key().GetToken())
+		}
+	}
+	return placeOf(n.GetToken())
+}
 
 func (d *decoder) report(path string, at place, text string) {
 	d.problems = append(d.problems, Problem{Path: path, Line: at.line, Column: at.column, Text: text})
@@ -80,7 +105,7 @@ func (d *decoder) parse(text string, v any) {
 
 // resolve sees through anchors, aliases and tags.
 func (d *decoder) resolve(n ast.Node) ast.Node {
-	for {
+	for range depthMost {
 		switch x := n.(type) {
 		case *ast.AnchorNode:
 			d.anchors[x.Name.String()] = x.Value
@@ -98,11 +123,17 @@ func (d *decoder) resolve(n ast.Node) ast.Node {
 			return n
 		}
 	}
+	d.report("", placeOf(n.GetToken()), "is an alias that leads to itself")
+	return &ast.NullNode{Token: n.GetToken()}
 }
 
 func (d *decoder) decode(n ast.Node, v reflect.Value, path, options string) {
+	defer d.leave()
+	if !d.deeper(path, startOf(n)) {
+		return
+	}
 	n = d.resolve(n)
-	at := placeOf(n.GetToken())
+	at := startOf(n)
 	if _, ok := d.places[path]; !ok {
 		d.places[path] = at
 	}
@@ -138,6 +169,10 @@ func (d *decoder) decode(n ast.Node, v reflect.Value, path, options string) {
 
 // entries lists the keys of a mapping, those merged by << after its own.
 func (d *decoder) entries(m ast.MapNode, path string) []*ast.MappingValueNode {
+	defer d.leave()
+	if !d.deeper(path, d.places[path]) {
+		return nil
+	}
 	var own, merged []*ast.MappingValueNode
 	seen := map[string]bool{}
 	for it := m.MapRange(); it.Next(); {
@@ -218,7 +253,7 @@ func (d *decoder) decodeStruct(n ast.Node, v reflect.Value, path string) {
 			d.decodeScalar(n, fields[short].value, path, "")
 			return
 		}
-		d.report(path, placeOf(n.GetToken()), "must be a mapping of keys to values")
+		d.report(path, startOf(n), "must be a mapping of keys to values")
 		return
 	}
 	set := map[string]bool{}
@@ -253,7 +288,7 @@ func (d *decoder) decodeStruct(n ast.Node, v reflect.Value, path string) {
 func (d *decoder) decodeMap(n ast.Node, v reflect.Value, path string) {
 	m, ok := n.(ast.MapNode)
 	if !ok {
-		d.report(path, placeOf(n.GetToken()), "must be a mapping of keys to values")
+		d.report(path, startOf(n), "must be a mapping of keys to values")
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
