@@ -64,7 +64,7 @@ func (l *Ledger) Probe(ctx context.Context, q DueQuery, excluded []int64) ([]Due
 	if err != nil {
 		return nil, err
 	}
-	skip, err := json.Marshal(excluded)
+	skip, err := json.Marshal(append([]int64{}, excluded...))
 	if err != nil {
 		return nil, err
 	}

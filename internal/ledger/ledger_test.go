@@ -1,0 +1,453 @@
+package ledger_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"parkbridge/internal/ledger"
+	"parkbridge/sources"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// clock is a time that a test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+type fixture struct {
+	*ledger.Ledger
+	clock *clock
+	path  string
+	lease *ledger.Lease
+	run   int64
+}
+
+func open(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{clock: &clock{now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}, path: filepath.Join(t.TempDir(), "账本 ledger.db")}
+	var err error
+	f.Ledger, err = ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(f.path)}, f.clock.Now)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	f.lease, err = f.Acquire(t.Context(), "gate")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.lease.Release(context.WithoutCancel(t.Context()))) })
+	f.run, err = f.StartRun(t.Context(), "gate")
+	require.NoError(t, err)
+	return f
+}
+
+func row(key, flow string) ledger.New {
+	m := ledger.Mapped{Fields: map[string]string{"flow_no": flow, "plate": "粤B" + key}, ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
+	return ledger.New{Key: key, Hash: "00000000:" + key, Columns: []byte(`{"id":` + fmt.Sprintf("%q", key) + `}`), Mapped: m}
+}
+
+func at(values ...string) sources.Position { return sources.Position{Values: values} }
+
+func (f *fixture) land(t *testing.T, to string, rows ...ledger.New) ledger.Landed {
+	t.Helper()
+	mark, err := f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	out, err := f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: at(to), Table: "pass", Rows: rows, RunID: f.run, Read: len(rows)})
+	require.NoError(t, err)
+	return out
+}
+
+func (f *fixture) due(t *testing.T, now time.Time, unordered ...string) (keys []string) {
+	t.Helper()
+	due, err := f.Due(t.Context(), ledger.DueQuery{Sources: []string{"gate"}, Limit: 100, Now: now, Unordered: unordered})
+	require.NoError(t, err)
+	for _, d := range due {
+		keys = append(keys, d.Key)
+	}
+	return keys
+}
+
+func (f *fixture) settle(t *testing.T, s ...ledger.Settlement) {
+	t.Helper()
+	for i := range s {
+		s[i].Source, s[i].At = "gate", f.clock.Now()
+	}
+	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run}, s, nil))
+}
+
+func (f *fixture) only(t *testing.T, filter ledger.Filter) ledger.Record {
+	t.Helper()
+	found, err := f.Records(t.Context(), filter)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	return found[0]
+}
+
+// A page lands with its mark or not at all.
+func TestLandingIsAtomic(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	mark, err := f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	require.False(t, mark.Started)
+	out := f.land(t, "2", row("1", "F1"), row("2", "F2"))
+	require.Equal(t, 2, out.Pending)
+	mark, err = f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	require.True(t, mark.Started)
+	require.Equal(t, at("2"), mark.Position)
+
+	// The second row of this page cannot be stored: neither is the first, nor the mark.
+	_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: at("4"), Table: "pass", Rows: []ledger.New{row("3", "F3"), row("1", "F9")}, RunID: f.run})
+	require.ErrorContains(t, err, "key 1")
+	after, err := f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	require.Equal(t, mark, after)
+	found, err := f.Records(t.Context(), ledger.Filter{})
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+}
+
+// The mark moves by compare-and-swap: a page read from another mark is refused.
+func TestMarkMovesFromWhatWasRead(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	stale, err := f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	f.land(t, "1", row("1", "F1"))
+	_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: stale, To: at("2"), Table: "pass", Rows: []ledger.New{row("2", "F2")}, RunID: f.run})
+	require.ErrorIs(t, err, ledger.ErrMarkMoved)
+	require.Equal(t, []string{"1"}, f.due(t, time.Time{}))
+}
+
+// One runner: a second one is told who the first is, and a run that lost its
+// lease can neither land nor settle.
+func TestOneRunner(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.land(t, "1", row("1", "F1"))
+	_, err := f.Acquire(t.Context(), "gate")
+	var held *ledger.HeldError
+	require.ErrorAs(t, err, &held)
+	require.Contains(t, held.Holder, fmt.Sprintf("process %d", os.Getpid()))
+
+	other, err := f.Acquire(t.Context(), "another source")
+	require.NoError(t, err)
+	require.NoError(t, other.Release(t.Context()))
+
+	lost := f.lease
+	require.NoError(t, f.lease.Release(t.Context()))
+	f.lease, err = f.Acquire(t.Context(), "gate")
+	require.NoError(t, err)
+	mark, err := f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	_, err = f.Land(t.Context(), ledger.Landing{Lease: lost, From: mark, To: at("2"), Table: "pass", RunID: f.run})
+	require.ErrorIs(t, err, ledger.ErrLeaseLost)
+	err = f.Settle(t.Context(), map[string]*ledger.Lease{"gate": lost}, nil, []ledger.Settlement{{ID: 1, Source: "gate", State: ledger.Delivered}}, nil)
+	require.ErrorIs(t, err, ledger.ErrLeaseLost)
+	require.Equal(t, []string{"1"}, f.due(t, time.Time{}))
+}
+
+// Records come in order of landing; one waits while an earlier one of its lot
+// and serial cannot be sent now.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	same := func(key string) ledger.New {
+		r := row(key, "F"+key)
+		r.ParkingSerial = "S"
+		return r
+	}
+	f.land(t, "4", same("1"), row("2", "F2"), same("3"), row("4", "F4"))
+	now := f.clock.Now()
+	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, now), "a serial's later records follow in one list")
+	f.settle(t, ledger.Settlement{ID: 1, State: ledger.Pending, Attempted: true, NextAttempt: now.Add(time.Minute)})
+	require.Equal(t, []string{"2", "4"}, f.due(t, now), "1 backs off, so 3 waits")
+	require.Equal(t, []string{"2", "3", "4"}, f.due(t, now, "S"), "unless the serial is a placeholder")
+	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, time.Time{}), "a sync takes all as due")
+	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, now.Add(time.Minute)))
+
+	probe, err := f.Probe(t.Context(), ledger.DueQuery{Sources: []string{"gate"}}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "2", probe[0].Key, "the one tried longest ago; 3 waits for 1")
+	probe, err = f.Probe(t.Context(), ledger.DueQuery{Sources: []string{"gate"}}, []int64{2, 4})
+	require.NoError(t, err)
+	require.Equal(t, "1", probe[0].Key)
+}
+
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.land(t, "3", row("1", "F1"), row("2", "F2"), row("3", "F3"))
+	f.clock.add(time.Second)
+	f.settle(t,
+		ledger.Settlement{ID: 1, State: ledger.Delivered, Attempted: true, Code: "1001", Message: "OK", SeqNo: "s1", HTTPStatus: 200},
+		ledger.Settlement{ID: 2, State: ledger.Rejected, Attempted: true, Code: "400", Message: "参数错误", Hint: "plate", HTTPStatus: 400,
+			Problems: []ledger.Problem{{Field: "plate", Problem: "?"}}},
+		ledger.Settlement{ID: 3, State: ledger.Pending, Attempted: true, NextAttempt: f.clock.Now().Add(time.Hour), Message: "no answer"})
+	r := f.only(t, ledger.Filter{IDs: []int64{1}})
+	require.Equal(t, ledger.Delivered, r.State)
+	require.Equal(t, f.clock.Now(), r.DeliveredAt)
+	require.Equal(t, "s1", r.SeqNo)
+	r = f.only(t, ledger.Filter{States: []string{ledger.Rejected}})
+	require.Equal(t, []ledger.Problem{{Field: "plate", Problem: "?"}}, r.Problems)
+	r = f.only(t, ledger.Filter{FlowNo: "F3"})
+	require.Equal(t, 1, r.Attempts)
+	require.True(t, r.DeliveredAt.IsZero())
+	run, err := f.FinishRun(t.Context(), f.run, nil)
+	require.NoError(t, err)
+	require.Equal(t, [4]int{3, 3, 1, 1}, [4]int{run.Read, run.Landed, run.Delivered, run.Rejected})
+
+	// What a person ended stays ended, unless the platform has it.
+	require.NoError(t, f.Dismiss(t.Context(), 3, "test ride"))
+	f.settle(t, ledger.Settlement{ID: 3, State: ledger.Pending, Attempted: true})
+	require.Equal(t, ledger.Dismissed, f.only(t, ledger.Filter{IDs: []int64{3}}).State)
+	f.settle(t, ledger.Settlement{ID: 3, State: ledger.Delivered, Attempted: true})
+	require.Equal(t, ledger.Delivered, f.only(t, ledger.Filter{IDs: []int64{3}}).State)
+}
+
+// flow_no collision: the platform would swallow the second, so it is invalid
+// and names the first, across pages, within one, and across sources of a lot.
+func TestFlowNoCollision(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	out := f.land(t, "2", row("1", "F1"), row("2", "F1"))
+	require.Equal(t, 1, out.Invalid)
+	out = f.land(t, "3", row("3", "F1"))
+	require.Equal(t, 1, out.Invalid)
+	r := f.only(t, ledger.Filter{Key: "3"})
+	require.Equal(t, ledger.Invalid, r.State)
+	require.Contains(t, r.Problems[0].Problem, "record 1 (source gate, key 1)")
+
+	other := row("4", "F1")
+	other.ParkUUID = "another lot"
+	require.Equal(t, 1, f.land(t, "4", other).Pending)
+
+	lease, err := f.Acquire(t.Context(), "south")
+	require.NoError(t, err)
+	mark, err := f.Mark(t.Context(), "south")
+	require.NoError(t, err)
+	landed, err := f.Land(t.Context(), ledger.Landing{Lease: lease, From: mark, To: at("1"), Table: "pass", Rows: []ledger.New{row("1", "F1")}})
+	require.NoError(t, err)
+	require.Equal(t, 1, landed.Invalid)
+	require.NoError(t, lease.Release(t.Context()))
+
+	// Mapped again to a number of its own, it is good; to its own old one too.
+	again := row("3", "F3").Mapped
+	state, _, err := f.Reopen(t.Context(), r, again, nil, "")
+	require.NoError(t, err)
+	require.Equal(t, ledger.Pending, state)
+}
+
+func TestReopenDismissResend(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	bad := ledger.New{Key: "1", Hash: "h", Columns: []byte(`{"id":1}`), Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}}
+	f.land(t, "2", bad, row("2", "F2"))
+	r := f.only(t, ledger.Filter{Key: "1"})
+	state, problems, err := f.Reopen(t.Context(), r, bad.Mapped, nil, "")
+	require.NoError(t, err)
+	require.Equal(t, ledger.Invalid, state)
+	require.Equal(t, bad.Problems, problems)
+	state, _, err = f.Reopen(t.Context(), r, row("1", "F1").Mapped, []byte(`{"id":1,"plate":"x"}`), "h2")
+	require.NoError(t, err)
+	require.Equal(t, ledger.Pending, state)
+	require.Equal(t, "x", f.only(t, ledger.Filter{Key: "1"}).Columns["plate"].Text)
+	_, _, err = f.Reopen(t.Context(), r, row("1", "F1").Mapped, nil, "")
+	require.ErrorContains(t, err, "changed its state meanwhile")
+
+	f.settle(t, ledger.Settlement{ID: 2, State: ledger.Delivered})
+	require.ErrorContains(t, f.Dismiss(t.Context(), 2, "x"), "changed its state")
+	resent, wiped, err := f.Resend(t.Context(), ledger.Filter{Since: f.clock.Now().Add(-time.Second)})
+	require.NoError(t, err)
+	require.Equal(t, [2]int{1, 0}, [2]int{resent, wiped})
+	require.Equal(t, "F2", f.only(t, ledger.Filter{Key: "2", States: []string{ledger.Pending}}).FlowNo)
+}
+
+// After the retention the personal data of delivered records is gone; key,
+// hash and status stay.
+func TestWipe(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.land(t, "2", row("1", "F1"), row("2", "F2"))
+	f.settle(t, ledger.Settlement{ID: 1, State: ledger.Delivered, Hint: "plate=粤B1"})
+	f.clock.add(time.Hour)
+	n, err := f.Wipe(t.Context(), f.clock.Now().Add(-2*time.Hour))
+	require.NoError(t, err)
+	require.Zero(t, n)
+	n, err = f.Wipe(t.Context(), f.clock.Now())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	r := f.only(t, ledger.Filter{Key: "1"})
+	require.True(t, r.Wiped())
+	require.Nil(t, r.Fields)
+	require.Empty(t, r.Hint)
+	require.Equal(t, "F1", r.FlowNo)
+	require.False(t, func() bool { r := f.only(t, ledger.Filter{Key: "2"}); return r.Wiped() }())
+	resent, wiped, err := f.Resend(t.Context(), ledger.Filter{Since: time.Unix(0, 0)})
+	require.NoError(t, err)
+	require.Equal(t, [2]int{0, 1}, [2]int{resent, wiped})
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.land(t, "3", row("1", "2"), row("2", "F2"), row("3", "a:b"))
+	for name, want := range map[string]int{"F2": 1, "2": 2, "id:2": 1, "flow:2": 1, "a:b": 1, "3": 1} {
+		found, err := f.Find(t.Context(), name)
+		require.NoError(t, err, name)
+		require.Len(t, found, want, name)
+	}
+	_, err := f.Find(t.Context(), "nobody")
+	require.ErrorIs(t, err, ledger.ErrNoRecord)
+}
+
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.land(t, "2", row("1", "F1"), row(`["东","2"]`, "F2"))
+	known, err := f.Known(t.Context(), "gate", "pass", []string{"1", `["东","2"]`, "3"})
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"1": "00000000:1", `["东","2"]`: `00000000:["东","2"]`}, known)
+}
+
+// A damaged ledger is refused, and never replaced by an empty one.
+func TestDamagedFilesAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, path string)
+		want   string
+	}{
+		"empty":     {func(t *testing.T, p string) { require.NoError(t, os.Truncate(p, 0)) }, "damaged"},
+		"truncated": {func(t *testing.T, p string) { require.NoError(t, os.Truncate(p, 20000)) }, "damaged"},
+		"not SQLite": {func(t *testing.T, p string) {
+			require.NoError(t, os.WriteFile(p, []byte(strings.Repeat("a letter to mother ", 100)), 0o600))
+		}, "damaged"},
+		"garbage in the middle": {func(t *testing.T, p string) {
+			file, err := os.OpenFile(p, os.O_RDWR, 0)
+			require.NoError(t, err)
+			_, err = file.WriteAt([]byte(strings.Repeat("\xa5", 8192)), 8192)
+			require.NoError(t, err)
+			require.NoError(t, file.Close())
+		}, "damaged"},
+		"a folder": {func(t *testing.T, p string) { require.NoError(t, os.Remove(p)); require.NoError(t, os.Mkdir(p, 0o700)) }, "folder"},
+		"newer": {func(t *testing.T, p string) {
+			db, err := sql.Open("sqlite", sources.FileURI(p))
+			require.NoError(t, err)
+			_, err = db.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)")
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+		}, "newer parkbridge"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "l.db")
+			cfg := ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}
+			l, err := ledger.Open(t.Context(), cfg, time.Now)
+			require.NoError(t, err)
+			require.NoError(t, l.Close())
+			c.damage(t, path)
+			before, _ := os.ReadFile(path)
+			_, err = ledger.Open(t.Context(), cfg, time.Now)
+			require.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, path)
+			after, _ := os.ReadFile(path)
+			require.Equal(t, before, after, "the file is left as it was")
+		})
+	}
+	_, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(t.TempDir(), "no", "such", "l.db"))}, time.Now)
+	require.ErrorContains(t, err, "no such file or directory")
+}
+
+// Programs that start at the same moment on no ledger make one between them.
+func TestCreatedOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "l.db")
+	var opening sync.WaitGroup
+	for range 8 {
+		opening.Go(func() {
+			l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := l.StartRun(t.Context(), "gate"); err != nil {
+				t.Error(err)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	opening.Wait()
+	l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now)
+	require.NoError(t, err)
+	defer l.Close()
+	runs, err := l.Runs(t.Context(), "gate", 100)
+	require.NoError(t, err)
+	require.Len(t, runs, 8)
+}
+
+func TestSinkStateSurvives(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	want := ledger.SinkState{State: ledger.SinkBlocked, Reason: "401", Since: f.clock.Now(), RetryAt: f.clock.Now(), LastAcceptedAt: f.clock.Now(), RejectedRun: []int64{3, 4}}
+	require.NoError(t, f.Settle(t.Context(), nil, nil, nil, &want))
+	got, err := f.Sink(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	was, err := f.Unblock(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, was)
+	got, err = f.Sink(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, ledger.SinkOK, got.State)
+	require.Empty(t, got.RejectedRun)
+}
+
+func BenchmarkLand(b *testing.B) {
+	l, err := ledger.Open(b.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(b.TempDir(), "l.db"))}, time.Now)
+	require.NoError(b, err)
+	defer l.Close()
+	lease, err := l.Acquire(b.Context(), "gate")
+	require.NoError(b, err)
+	mark, err := l.Mark(b.Context(), "gate")
+	require.NoError(b, err)
+	columns, _ := json.Marshal(map[string]string{"plate_no": "粤B12345", "op_name": "张三", "reason": "设备异常", "op_time": "2026-11-01 10:00:00"})
+	const page = 1000
+	n := 0
+	for b.Loop() {
+		rows := make([]ledger.New, page)
+		for i := range rows {
+			n++
+			rows[i] = row(fmt.Sprint(n), fmt.Sprint("F", n))
+			rows[i].Columns = columns
+		}
+		out, err := l.Land(b.Context(), ledger.Landing{Lease: lease, From: mark, To: at(fmt.Sprint(n)), Table: "pass", Rows: rows})
+		require.NoError(b, err)
+		mark = out.Mark
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+	require.NoError(b, lease.Release(b.Context()))
+}
