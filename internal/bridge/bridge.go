@@ -122,10 +122,14 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 	d := b.newDelivery(limit)
 	var running []*Source
 	for _, s := range b.Sources {
-		if err := d.take(work, s.Name); err != nil {
+		err := d.take(work, s.Name)
+		if err == nil {
+			err = d.newRun(work, s.Name)
+		}
+		if err != nil {
 			r := SourceReport{Source: s.Name}
 			if !errors.As(err, &r.Held) {
-				r.Err = err
+				r.Err = errors.Join(err, d.giveBack(work, s.Name))
 			}
 			report.Sources = append(report.Sources, r)
 			continue
@@ -145,18 +149,32 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 	}()
 	report.Err = d.sweepOnce(ctx)
 	captures.Wait()
-	report.Limited = d.limited()
+	report.Limited = d.stoppedByLimit()
 	for i, s := range running {
 		report.Sources = append(report.Sources, b.finish(work, s, d, failures[i]))
 	}
-	if _, err := b.Ledger.Wipe(work, b.Now().Add(-b.Settings.Retention)); err != nil {
+	var err error
+	if ctx.Err() != nil {
+		report.Err = errors.Join(report.Err, errStopped)
+	} else if _, err = b.forget(ctx); err != nil {
 		report.Err = errors.Join(report.Err, err)
 	}
-	var err error
 	if report.Sink, err = b.Ledger.Sink(work); err != nil {
 		report.Err = errors.Join(report.Err, err)
 	}
 	return report
+}
+
+// errStopped is reported by a sync that was asked to stop before its end.
+var errStopped = errors.New("stopped before the end, as asked; nothing is lost, the next sync goes on")
+
+// runsKept is how long the list of runs goes back.
+const runsKept = 90 * 24 * time.Hour
+
+// forget wipes what retention says, and forgets old runs.
+func (b *Bridge) forget(ctx context.Context) (wiped int, err error) {
+	wiped, err = b.Ledger.Wipe(ctx, b.Now().Add(-b.Settings.Retention))
+	return wiped, errors.Join(err, b.Ledger.PruneRuns(ctx, b.Now().Add(-runsKept)))
 }
 
 // finish notes the end of a source's run and gives its lease back.

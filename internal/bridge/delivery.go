@@ -36,12 +36,19 @@ type delivery struct {
 	queue   []ledger.Due   // fetched, in order of landing
 	lastID  int64          // the last one fetched in this sweep
 	dry     bool           // nothing more to fetch since the last wake
+	dryEnd  bool           // and nothing can have landed since: capture had ended
 	probed  map[int64]bool // sent as probes in this sweep
 	// backingOff leaves records alone while their backoff runs; a sync does not.
 	backingOff bool
 	inFlight   map[string]int    // records under way, by serial
 	chained    map[string]*chain // records that wait for an earlier one of their serial
 	chainLen   int
+	// again holds refused records that go out once more, ahead of all others;
+	// their serials are chained already.
+	again      []ledger.Due
+	sweepStart time.Time // zero where no record is passed by
+	sweepWish  bool      // a new sweep is to begin when this one's queue is through
+	paced      *time.Timer
 	sending    int
 	sent       int
 	jobs       chan job
@@ -63,7 +70,10 @@ type answer struct {
 }
 
 // chain holds the later records of a serial while an earlier one is under way.
-type chain struct{ records []ledger.Due }
+type chain struct {
+	records []ledger.Due
+	dead    bool // the earlier one stays pending: the others wait for the next sweep
+}
 
 const (
 	fetchPage = 500
@@ -81,23 +91,20 @@ func (b *Bridge) newDelivery(limit int) *delivery {
 	}
 }
 
-// take acquires a source's lease and notes the start of its run.
+// take acquires a source's lease.
 func (d *delivery) take(ctx context.Context, source string) error {
 	lease, err := d.b.Ledger.Acquire(ctx, source)
 	if err != nil {
 		return err
 	}
-	run, err := d.b.Ledger.StartRun(ctx, source)
-	if err != nil {
-		return errors.Join(err, lease.Release(ctx))
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.leases[source], d.runs[source] = lease, run
+	d.leases[source] = lease
 	return nil
 }
 
-// newRun notes the start of another run of a source whose lease is held.
+// newRun notes the start of a run of a source whose lease is held. What is
+// delivered from now on counts for it.
 func (d *delivery) newRun(ctx context.Context, source string) error {
 	run, err := d.b.Ledger.StartRun(ctx, source)
 	if err != nil {
@@ -160,12 +167,24 @@ func (d *delivery) isCapturing() bool {
 	return d.capturing
 }
 
+// limited reports that as many records were sent as may be. A refused one
+// does not count: the platform did not take it.
 func (d *delivery) limited() bool { return d.limit > 0 && d.sent >= d.limit }
+
+// stoppedByLimit reports that the limit, and nothing that went wrong, is why
+// records are left.
+func (d *delivery) stoppedByLimit() bool {
+	return d.limited() && d.mode == sendingAll && d.failures == 0
+}
 
 // query says which records this delivery may take.
 func (d *delivery) query() ledger.DueQuery {
 	leases, _ := d.held()
-	return ledger.DueQuery{Sources: slices.Sorted(maps.Keys(leases)), Unordered: d.b.Settings.UnorderedSerials}
+	q := ledger.DueQuery{Unordered: d.b.Settings.UnorderedSerials, SweepStart: d.sweepStart}
+	for _, name := range slices.Sorted(maps.Keys(leases)) {
+		q.Leases = append(q.Leases, leases[name])
+	}
+	return q
 }
 
 // start begins the goroutines; the returned function ends them, writes every
@@ -178,6 +197,8 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	calls, cut := context.WithCancel(work)
 	// Asked to stop, calls under way get a while to bring their answer home.
 	release := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cut) })
+	d.paced = time.NewTimer(time.Hour)
+	d.paced.Stop()
 	n := d.b.Settings.Concurrency
 	d.jobs, d.answers = make(chan job), make(chan answer, n)
 	d.settler = newSettler(work, d, 2*n)
@@ -198,6 +219,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 		}
 		close(d.jobs)
 		senders.Wait()
+		d.paced.Stop()
 		release()
 		cut()
 		return d.settler.close()
@@ -223,8 +245,12 @@ func (d *delivery) sweep(ctx context.Context) error {
 		d.mode = probing
 	}
 	for {
-		if err := d.dispatch(ctx); err != nil {
-			return err
+		// A blocked sink is tried with one record, and which one that is is best
+		// known when all have landed.
+		if d.sink.State != ledger.SinkBlocked || d.mode != probing || !d.isCapturing() {
+			if err := d.dispatch(ctx); err != nil {
+				return err
+			}
 		}
 		if d.sending == 0 && d.mode == stopped {
 			return nil
@@ -237,6 +263,7 @@ func (d *delivery) sweep(ctx context.Context) error {
 			d.settleAnswer(a)
 		case <-d.woken:
 			d.dry = false
+		case <-d.paced.C:
 		case <-ctx.Done():
 			return nil
 		case <-d.settler.failed:
@@ -248,7 +275,7 @@ func (d *delivery) sweep(ctx context.Context) error {
 // exhausted reports that the sweep has come to its end: everything fetched was
 // sent, and there is nothing more to fetch.
 func (d *delivery) exhausted() bool {
-	return d.mode == sendingAll && d.dry && len(d.queue) == 0
+	return d.mode == sendingAll && d.dry && d.dryEnd && len(d.queue)+len(d.again) == 0
 }
 
 // dispatch hands out as many records as may be under way.
@@ -257,6 +284,9 @@ func (d *delivery) dispatch(ctx context.Context) error {
 		var next *ledger.Due
 		var err error
 		probe := false
+		if !d.mayCall() {
+			return nil
+		}
 		switch d.mode {
 		case stopped:
 			return nil
@@ -270,6 +300,7 @@ func (d *delivery) dispatch(ctx context.Context) error {
 			next, err = d.nextProbe(ctx)
 			if next == nil && err == nil {
 				d.noProbe()
+				d.settler.addState(d.sink)
 				continue
 			}
 		}
@@ -277,10 +308,7 @@ func (d *delivery) dispatch(ctx context.Context) error {
 			return err
 		}
 		if d.limiter != nil {
-			if err := d.limiter.Wait(ctx); err != nil {
-				d.queue = append([]ledger.Due{*next}, d.queue...)
-				return nil //nolint:nilerr // asked to stop
-			}
+			d.limiter.Allow()
 		}
 		d.sent++
 		d.sending++
@@ -295,8 +323,23 @@ func (d *delivery) dispatch(ctx context.Context) error {
 	}
 	if d.mode == probing && d.limited() && d.sending == 0 {
 		d.noProbe()
+		d.settler.addState(d.sink)
 	}
 	return nil
+}
+
+// mayCall reports whether the rate limit lets a call begin now; where it does
+// not, the conductor is woken when it will.
+func (d *delivery) mayCall() bool {
+	if d.limiter == nil {
+		return true
+	}
+	missing := 1 - d.limiter.Tokens()
+	if missing <= 0 {
+		return true
+	}
+	d.paced.Reset(time.Duration(missing / float64(d.limiter.Limit()) * float64(time.Second)))
+	return false
 }
 
 // serial names the (lot, parking serial) whose records go one after another;
@@ -311,9 +354,18 @@ func (d *delivery) serial(r ledger.Due) string {
 // nextDue gives the next record that may be sent, or nil where there is none
 // now.
 func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
+	if len(d.again) > 0 {
+		next := d.again[0]
+		d.again = d.again[1:]
+		return &next, nil
+	}
 	for {
 		if len(d.queue) == 0 {
-			if d.dry || d.chainLen >= chainMost {
+			if d.sweepWish {
+				return nil, nil
+			}
+			capturing := d.isCapturing() // before the fetch: what lands later than this is not in it
+			if (d.dry && (d.dryEnd || capturing)) || d.chainLen >= chainMost {
 				return nil, nil
 			}
 			q := d.query()
@@ -326,7 +378,7 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 				return nil, err
 			}
 			if len(due) == 0 {
-				d.dry = true
+				d.dry, d.dryEnd = true, !capturing
 				return nil, nil
 			}
 			d.queue, d.lastID = due, due[len(due)-1].ID
@@ -338,8 +390,10 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 		}
 		if key := d.serial(next); key != "" {
 			if c := d.chained[key]; c != nil {
-				c.records = append(c.records, next)
-				d.chainLen++
+				if !c.dead {
+					c.records = append(c.records, next)
+					d.chainLen++
+				}
 				continue
 			}
 			d.chained[key] = &chain{}
@@ -354,7 +408,8 @@ func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
 	if err := d.settler.flush(); err != nil {
 		return nil, err
 	}
-	due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), d.suspectIDs())
+	excluded := append(d.suspectIDs(), slices.Collect(maps.Keys(d.probed))...)
+	due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), excluded)
 	if err != nil || len(due) == 0 {
 		return nil, err
 	}
@@ -370,13 +425,12 @@ func (d *delivery) release(r ledger.Due, done bool) {
 	if c == nil || d.inFlight[key] > 0 {
 		return
 	}
+	d.chainLen -= len(c.records)
 	if !done {
-		d.chainLen -= len(c.records)
-		c.records = nil // the chain itself stays, and takes in those fetched later
+		c.records, c.dead = nil, true
 		return
 	}
 	delete(d.chained, key)
-	d.chainLen -= len(c.records)
 	d.queue = append(slices.Clip(c.records), d.queue...)
 }
 
@@ -395,4 +449,18 @@ func (d *delivery) settleAnswer(a answer) {
 		d.release(r.Due, r.done)
 	}
 	d.freed = d.freed[:0]
+	d.again = append(d.again, d.requeued...)
+	d.requeued = d.requeued[:0]
+	if a.reply.Outcome == sink.Refused {
+		d.sent--
+	}
+}
+
+// newSweep begins the walk over the pending records anew. Nothing may be under
+// way, and what was answered must be settled.
+func (d *delivery) newSweep() {
+	clear(d.chained)
+	clear(d.probed)
+	d.queue, d.again, d.lastID, d.chainLen, d.dry, d.sweepWish = nil, nil, 0, 0, false, false
+	d.sweepStart = d.b.Now()
 }

@@ -23,13 +23,17 @@ const (
 	openWait, openMost = 5 * time.Second, 5 * time.Minute
 
 	housekeeping = time.Hour
-	runsKept     = 90 * 24 * time.Hour
+	// deliveryWait is how long the daemon waits after delivery has failed, such
+	// as by a ledger that cannot be written.
+	deliveryWait = 30 * time.Second
 )
 
 // Serve runs every source by its schedule and sends what is due, until ctx
 // ends. It then stops within 10 seconds: no new rows are read, calls under way
 // get a while for their answers, and what was answered is written down.
 func (b *Bridge) Serve(ctx context.Context, schedules map[string]cron.Schedule) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	d := b.newDelivery(0)
 	d.backingOff = true
 	jobs := cron.New(cron.WithLogger(cronLog{b.Log}))
@@ -41,7 +45,8 @@ func (b *Bridge) Serve(ctx context.Context, schedules map[string]cron.Schedule) 
 	jobs.Start()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { b.keepHouse(ctx) })
-	err := d.serve(ctx)
+	err := d.serveOn(ctx)
+	cancel()
 	<-jobs.Stop().Done()
 	keeping.Wait()
 	work := context.WithoutCancel(ctx)
@@ -95,8 +100,7 @@ func (b *Bridge) keepHouse(ctx context.Context) {
 	ticker := time.NewTicker(housekeeping)
 	defer ticker.Stop()
 	for {
-		wiped, err := b.Ledger.Wipe(ctx, b.Now().Add(-b.Settings.Retention))
-		err = errors.Join(err, b.Ledger.PruneRuns(ctx, b.Now().Add(-runsKept)))
+		wiped, err := b.forget(ctx)
 		if err != nil && ctx.Err() == nil {
 			b.Log.Error("wiping old records", "error", err)
 		}
@@ -111,12 +115,33 @@ func (b *Bridge) keepHouse(ctx context.Context) {
 	}
 }
 
+// serveOn serves until ctx ends. What fails for the moment is tried again; a
+// lost lease or a damaged ledger is not.
+func (d *delivery) serveOn(ctx context.Context) error {
+	for {
+		err := d.serve(ctx)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, ledger.ErrTransient) {
+			return err
+		}
+		d.log.Error("delivery failed; going on in a while", "error", err, "wait", deliveryWait)
+		timer := time.NewTimer(deliveryWait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		d.mode, d.failures, d.suspects = sendingAll, 0, nil
+	}
+}
+
 // serve sends what is due until ctx ends.
 func (d *delivery) serve(ctx context.Context) error {
 	stop, err := d.start(ctx)
 	if err != nil {
 		return err
 	}
+	d.newSweep()
 	err = d.conduct(ctx)
 	return errors.Join(err, stop())
 }
@@ -136,12 +161,22 @@ func (d *delivery) conduct(ctx context.Context) error {
 		d.mode = probing
 	}
 	for {
+		if d.sweepWish && d.sending == 0 {
+			if err := d.lookAround(ctx, &paused); err != nil {
+				return err
+			}
+		}
 		if err := d.dispatch(ctx); err != nil {
 			return err
 		}
 		switch {
 		case d.mode == stopped && !paused && d.sending == 0:
 			paused = true
+			// What was fetched may be ended or mended by a person meanwhile.
+			if err := d.settler.flush(); err != nil {
+				return nil //nolint:nilerr // the settler has failed, and stop gives its error
+			}
+			d.newSweep()
 			wait := d.pauseFor(&pause)
 			d.log.Debug("pausing", "for", wait)
 			resume.Reset(wait)
@@ -153,15 +188,14 @@ func (d *delivery) conduct(ctx context.Context) error {
 			d.settleAnswer(a)
 		case <-d.woken:
 			d.dry = false
+		case <-d.paced.C:
 		case <-resume.C:
 			if paused {
 				paused = false
 				d.mode = probing
 			}
 		case <-look.C:
-			if err := d.lookAround(ctx, &paused); err != nil {
-				return err
-			}
+			d.sweepWish = true
 		case <-ctx.Done():
 			return nil
 		case <-d.settler.failed:
@@ -172,11 +206,12 @@ func (d *delivery) conduct(ctx context.Context) error {
 
 // pauseFor is how long to leave the gate alone.
 func (d *delivery) pauseFor(pause *time.Duration) time.Duration {
+	asked := d.waitUntil().Sub(d.b.Now())
 	if d.sink.State == ledger.SinkBlocked {
-		return blockedWait
+		return max(blockedWait, asked)
 	}
-	if wait := d.waitUntil().Sub(d.b.Now()); wait > 0 {
-		return wait
+	if asked > 0 {
+		return asked
 	}
 	wait := *pause/2 + rand.N(*pause/2+1)
 	*pause = min(*pause*2, openMost)
@@ -186,11 +221,8 @@ func (d *delivery) pauseFor(pause *time.Duration) time.Duration {
 // lookAround begins a new sweep where the last one is through, and sees
 // whether a person has resumed the sink meanwhile.
 func (d *delivery) lookAround(ctx context.Context, paused *bool) error {
-	if d.sending > 0 {
-		return nil
-	}
 	if err := d.settler.flush(); err != nil {
-		return err
+		return nil //nolint:nilerr // the settler has failed, and stop gives its error
 	}
 	if d.mode == stopped {
 		s, err := d.b.Ledger.Sink(context.WithoutCancel(ctx))
@@ -202,10 +234,8 @@ func (d *delivery) lookAround(ctx context.Context, paused *bool) error {
 			d.sink, d.mode, d.failures, *paused = s, sendingAll, 0, false
 		}
 	}
-	if d.mode == sendingAll && len(d.queue) == 0 {
-		clear(d.chained)
-		clear(d.probed)
-		d.lastID, d.chainLen, d.dry = 0, 0, false
+	if len(d.queue) == 0 && len(d.again) == 0 {
+		d.newSweep()
 	}
 	return nil
 }

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 
 	"parkbridge/internal/ledger"
 )
@@ -19,10 +21,17 @@ type settler struct {
 	err error
 }
 
+// Answers that cannot be written for now are tried again this often.
+const (
+	settleTries = 20
+	settleWait  = time.Second
+)
+
 type settleItem struct {
 	ledger.Settlement
 	sink    ledger.SinkState // as it is after this answer
 	flushed chan struct{}    // not nil: no settlement, but a wish to know that all before are written
+	only    bool             // no settlement, the state alone
 }
 
 // newSettler starts a settler. At most waiting answers wait for it; then add
@@ -36,6 +45,9 @@ func newSettler(ctx context.Context, d *delivery, waiting int) *settler {
 func (s *settler) add(x ledger.Settlement, state ledger.SinkState) {
 	s.in <- settleItem{Settlement: x, sink: state}
 }
+
+// addState writes the sink's state down without a settlement.
+func (s *settler) addState(state ledger.SinkState) { s.in <- settleItem{sink: state, only: true} }
 
 // flush returns when all that was added is written.
 func (s *settler) flush() error {
@@ -72,15 +84,26 @@ func (s *settler) run() {
 // are lost, the records stay pending and go out again under their flow_no.
 func (s *settler) write(batch []settleItem) {
 	var settlements []ledger.Settlement
-	var state ledger.SinkState
-	for _, item := range batch {
-		if item.flushed == nil {
-			settlements, state = append(settlements, item.Settlement), item.sink
+	var state *ledger.SinkState
+	for i, item := range batch {
+		if item.flushed != nil {
+			continue
+		}
+		state = &batch[i].sink
+		if !item.only {
+			settlements = append(settlements, item.Settlement)
 		}
 	}
-	if len(settlements) > 0 && s.failure() == nil {
+	if state != nil && s.failure() == nil {
 		leases, runs := s.d.held()
-		if err := s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, &state); err != nil {
+		err := s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, state)
+		for tries := 0; errors.Is(err, ledger.ErrTransient) && tries < settleTries; tries++ {
+			// The answers are in hand, and to lose them is to send the records
+			// again; sending waits meanwhile.
+			<-time.After(settleWait)
+			err = s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, state)
+		}
+		if err != nil {
 			s.mu.Lock()
 			s.err = err
 			s.mu.Unlock()

@@ -36,15 +36,17 @@ const (
 
 // verdict is what the answers so far say about the gate.
 type verdict struct {
-	mode     mode
-	sink     ledger.SinkState
-	suspects []answer // refused, and not yet known whose fault it is
-	failures int      // in a row
-	failing  time.Time
-	freed    []freed
-	now      func() time.Time
-	settings Settings
-	logs     logger
+	mode      mode
+	sink      ledger.SinkState
+	suspects  []answer // refused, and not yet known whose fault it is
+	failures  int      // in a row
+	failing   time.Time
+	ownFaults time.Time // LastAcceptedAt when a record was last found to be at fault itself
+	freed     []freed
+	requeued  []ledger.Due // to be sent once more in this sweep
+	now       func() time.Time
+	settings  Settings
+	logs      logger
 }
 
 // freed is a record that no longer is under way; done tells that it is not
@@ -139,7 +141,7 @@ func differences(r sink.Reply) []ledger.Problem {
 
 func (v *verdict) accepted(a answer) []ledger.Settlement {
 	v.failures = 0
-	v.sink.LastAcceptedAt, v.sink.RejectedRun, v.sink.RetryAt = a.at, nil, time.Time{}
+	v.sink.LastAcceptedAt, v.sink.RejectedRun = a.at, nil
 	v.free(a, true)
 	out := []ledger.Settlement{settlement(a, ledger.Delivered)}
 	if a.reply.Remark {
@@ -148,8 +150,15 @@ func (v *verdict) accepted(a answer) []ledger.Settlement {
 	// The gate takes what others send, so a refusal was the record's own.
 	// Only a call begun after the refusal says so.
 	if a.probe && v.mode == probing {
-		for _, s := range v.suspects {
-			out = append(out, v.reject(s))
+		if len(v.suspects) > 0 {
+			out = append(out, v.reject(v.suspects[0]))
+			// Several were refused before the first answer stopped the sending; for
+			// the others it may have been a moment's trouble of the gate. Refused
+			// again, they are at fault themselves.
+			for _, s := range v.suspects[1:] {
+				s.RefusedAt = s.at
+				v.requeued = append(v.requeued, s.Due)
+			}
 		}
 		v.suspects = nil
 		v.mode = sendingAll
@@ -171,10 +180,16 @@ func (v *verdict) reject(a answer) ledger.Settlement {
 	return s
 }
 
-// ownFault reports that the record was refused before, that others have been
+// ownFault reports that the record was refused before, that another has been
 // accepted since, and that it is refused again: no other record need be tried.
+// One acceptance speaks against one record only, or a gate that refuses all,
+// takes one and refuses all again would have every record set aside.
 func (v *verdict) ownFault(a answer) bool {
-	return !a.RefusedAt.IsZero() && a.RefusedAt.Before(v.sink.LastAcceptedAt)
+	if a.RefusedAt.IsZero() || !a.RefusedAt.Before(v.sink.LastAcceptedAt) || !v.ownFaults.Before(v.sink.LastAcceptedAt) {
+		return false
+	}
+	v.ownFaults = v.sink.LastAcceptedAt
+	return true
 }
 
 func (v *verdict) rejected(a answer) []ledger.Settlement {
@@ -216,6 +231,7 @@ func firstOf(texts ...string) string {
 }
 
 func (v *verdict) block(reason string) {
+	v.drop()
 	v.mode = stopped
 	v.set(ledger.SinkBlocked, reason)
 }
@@ -231,7 +247,7 @@ func (v *verdict) refused(a answer) []ledger.Settlement {
 	switch {
 	case v.mode == stopped: // by others; the next run will ask again
 		v.free(a, false)
-	case a.probe:
+	case a.probe && (len(v.suspects) > 0 || v.sink.State == ledger.SinkBlocked):
 		v.suspects = append(v.suspects, a)
 		v.blockRefused()
 	default:
@@ -250,11 +266,15 @@ func (v *verdict) blockRefused() {
 	} else if first.Compared {
 		reason += "; the platform saw the same text as was signed, so the app_secret differs"
 	}
+	v.block(reason)
+}
+
+// drop lets the suspects be: they stay pending.
+func (v *verdict) drop() {
 	for _, s := range v.suspects {
 		v.free(s, false)
 	}
 	v.suspects = nil
-	v.block(reason)
 }
 
 // noProbe is called where there is no other record to try.
@@ -263,8 +283,12 @@ func (v *verdict) noProbe() {
 		v.blockRefused()
 		return
 	}
-	// Blocked or open, with nothing pending: there is nothing to learn.
+	// Nothing is pending, so there is nothing to learn. Where the gate was only
+	// failing, the next record that lands will tell.
 	v.mode = stopped
+	if v.sink.State != ledger.SinkBlocked {
+		v.mode = sendingAll
+	}
 }
 
 func (v *verdict) failed(a answer) []ledger.Settlement {
@@ -276,8 +300,8 @@ func (v *verdict) failed(a answer) []ledger.Settlement {
 	s := settlement(a, ledger.Pending)
 	s.Attempted = true
 	s.NextAttempt = a.at.Add(backoff(a.Attempts))
-	if a.reply.RetryAfter > 0 {
-		v.sink.RetryAt = a.at.Add(a.reply.RetryAfter)
+	if at := a.at.Add(a.reply.RetryAfter); a.reply.RetryAfter > 0 && at.After(v.sink.RetryAt) {
+		v.sink.RetryAt = at
 	}
 	reason := firstOf(a.reply.Message, "no answer")
 	if a.reply.Code != "" {
@@ -294,10 +318,7 @@ func (v *verdict) failed(a answer) []ledger.Settlement {
 
 // open stops sending because the gate is unreachable or failing.
 func (v *verdict) open(reason string) {
-	for _, s := range v.suspects {
-		v.free(s, false)
-	}
-	v.suspects = nil
+	v.drop()
 	v.mode = stopped
 	if v.sink.State != ledger.SinkBlocked {
 		v.set(ledger.SinkFailing, reason)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -24,12 +25,29 @@ type Due struct {
 
 // DueQuery says which records to take.
 type DueQuery struct {
-	Sources []string // those whose lease the caller holds
+	Leases  []*Lease // those the caller holds; only records of their sources are taken
 	AfterID int64    // only records landed after this one
 	// Now leaves out records whose backoff still runs then; zero takes all.
-	Now       time.Time
-	Unordered []string // parking serials whose records do not wait for one another
-	Limit     int
+	Now time.Time
+	// SweepStart is when this walk over the records began: a record waits for
+	// the next one where an earlier one of its serial was backing off then, for
+	// the walk has passed that by. Zero where none is passed by.
+	SweepStart time.Time
+	Unordered  []string // parking serials whose records do not wait for one another
+	Limit      int
+}
+
+// owned gives the sources of the query's leases, or ErrLeaseLost where one of
+// them has another holder by now: nothing may be sent under a lost lease.
+func (l *Ledger) owned(ctx context.Context, q DueQuery) ([]string, error) {
+	var names []string
+	for _, lease := range q.Leases {
+		if err := lease.check(ctx, l.read); err != nil {
+			return nil, err
+		}
+		names = append(names, lease.Source)
+	}
+	return names, nil
 }
 
 // noBackoff is later than any next_attempt_at.
@@ -45,7 +63,11 @@ func (l *Ledger) Due(ctx context.Context, q DueQuery) ([]Due, error) {
 	if !q.Now.IsZero() {
 		now = stamp(q.Now)
 	}
-	sourceList, unordered, err := lists(q)
+	sweep := noBackoff
+	if !q.SweepStart.IsZero() {
+		sweep = stamp(q.SweepStart)
+	}
+	sourceList, unordered, err := l.lists(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +75,14 @@ func (l *Ledger) Due(ctx context.Context, q DueQuery) ([]Due, error) {
 		AND s.source IN (SELECT value FROM json_each(?))
 		AND (s.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
 			SELECT 1 FROM sync_status e WHERE e.state = 'pending' AND e.parking_serial = s.parking_serial AND e.park_uuid = s.park_uuid AND e.id < s.id
-			AND (e.next_attempt_at > ? OR e.source NOT IN (SELECT value FROM json_each(?)))))
-		ORDER BY s.id LIMIT ?`, q.AfterID, now, sourceList, unordered, now, sourceList, q.Limit)
+			AND ((e.attempts > 0 AND e.next_attempt_at > ?) OR e.source NOT IN (SELECT value FROM json_each(?)))))
+		ORDER BY s.id LIMIT ?`, q.AfterID, now, sourceList, unordered, sweep, sourceList, q.Limit)
 }
 
 // Probe gives the one record with which to find out whether the gate takes
 // calls again: the one whose last try is longest ago, none of excluded.
 func (l *Ledger) Probe(ctx context.Context, q DueQuery, excluded []int64) ([]Due, error) {
-	sourceList, unordered, err := lists(q)
+	sourceList, unordered, err := l.lists(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +97,12 @@ func (l *Ledger) Probe(ctx context.Context, q DueQuery, excluded []int64) ([]Due
 		ORDER BY s.last_attempt_at NULLS FIRST, s.id LIMIT 1`, sourceList, skip, unordered)
 }
 
-func lists(q DueQuery) (sourceList, unordered string, err error) {
-	a, err := json.Marshal(q.Sources)
+func (l *Ledger) lists(ctx context.Context, q DueQuery) (sourceList, unordered string, err error) {
+	names, err := l.owned(ctx, q)
+	if err != nil {
+		return "", "", err
+	}
+	a, err := json.Marshal(append([]string{}, names...))
 	if err != nil {
 		return "", "", err
 	}
@@ -190,7 +216,7 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 		}
 		defer update.Close()
 		for _, s := range settlements {
-			if err := settle(ctx, tx, update, s, counts[s.Source]); err != nil {
+			if err := settle(ctx, tx, update, s, counts); err != nil {
 				return err
 			}
 		}
@@ -198,7 +224,7 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 			if n[0] == 0 && n[1] == 0 {
 				continue
 			}
-			if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ?, rejected = rejected + ? WHERE id = ?", n[0], n[1], runs[source]); err != nil {
+			if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ?, rejected = CASE WHEN rejected + ? < 0 THEN 0 ELSE rejected + ? END WHERE id = ?", n[0], n[1], n[1], runs[source]); err != nil {
 				return err
 			}
 		}
@@ -213,10 +239,22 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 	return nil
 }
 
-func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, count *[2]int) error {
+// reopen takes back a rejection that turned out not to be the record's fault.
+func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int) error {
+	var source string
+	err := tx.QueryRowContext(ctx, "UPDATE sync_status SET state = 'pending' WHERE id = ? AND state = 'rejected' RETURNING source", id).Scan(&source)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if count := counts[source]; count != nil {
+		count[1]--
+	}
+	return err
+}
+
+func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, counts map[string]*[2]int) error {
 	if s.Reopen {
-		_, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'pending' WHERE id = ? AND state = 'rejected'", s.ID)
-		return err
+		return reopen(ctx, tx, s.ID, counts)
 	}
 	var problems any
 	if len(s.Problems) > 0 {
@@ -246,9 +284,9 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 	n, err := res.RowsAffected()
 	switch s.State {
 	case Delivered:
-		count[0] += int(n)
+		counts[s.Source][0] += int(n)
 	case Rejected:
-		count[1] += int(n)
+		counts[s.Source][1] += int(n)
 	}
 	return err
 }

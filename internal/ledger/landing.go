@@ -197,7 +197,7 @@ func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 		return err
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT id, park_uuid, flow_no, source, row_key FROM sync_status
-		WHERE flow_no IN (SELECT value FROM json_each(?)) AND flow_no IS NOT NULL AND state <> 'invalid'`, list)
+		WHERE flow_no IN (SELECT value FROM json_each(?))`, list)
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 		}
 		n := number{m.ParkUUID, m.FlowNo}
 		if first, ok := taken[n]; ok && (m.id == 0 || m.id != first.id) {
-			m.Problems = []Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q is already the number of %s; the platform would ignore a second one", m.FlowNo, first.name)}}
+			m.Problems, m.FlowNo = []Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q is already the number of %s; the platform would ignore a second one", m.FlowNo, first.name)}}, ""
 			continue
 		}
 		taken[n] = owner{m.id, "the row with key " + m.key + " of the same page"}

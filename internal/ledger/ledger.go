@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -85,6 +86,9 @@ func Open(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error
 			return nil, fmt.Errorf("making the ledger %s: %w", path, err)
 		}
 	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // one ledger has one set of locks, by whatever name it is opened
+	}
 	l := &Ledger{path: path, now: now}
 	if err := l.connect(ctx, cfg); err != nil {
 		_ = l.Close() // the first error tells more
@@ -122,6 +126,12 @@ func openWriter(dsn string) (*sql.DB, error) {
 // create makes a new ledger under another name and moves it into place whole,
 // so that a program killed here leaves no empty ledger behind.
 func create(ctx context.Context, driver, path string) error {
+	// A log left behind by another ledger would be replayed into the new one.
+	for _, name := range []string{path + "-wal", path + "-journal"} {
+		if _, err := os.Stat(name); err == nil {
+			return fmt.Errorf("there is no ledger, but %s is there: move it away with the ledger it belongs to, or put that one back", name)
+		}
+	}
 	tmp := path + ".new"
 	for _, name := range []string{tmp, tmp + "-wal", tmp + "-shm"} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -189,6 +199,10 @@ func checkFile(path string) error {
 	if !bytes.HasPrefix(head, []byte("SQLite format 3\x00")) {
 		return fmt.Errorf("%w: it does not begin as an SQLite file does", ErrCorrupt)
 	}
+	// Offset 68 of the header is the application id (https://www.sqlite.org/fileformat.html).
+	if string(head[68:72]) != "PKBR" {
+		return errors.New("it is an SQLite database, but no ledger of parkbridge's; it was left as it is: name another file as ledger.dsn")
+	}
 	return nil
 }
 
@@ -238,7 +252,7 @@ func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
 // Errors of the ledger.
 var (
 	// ErrCorrupt is returned by Open and by any call that meets damage.
-	ErrCorrupt = errors.New("the ledger is damaged; keep the file, restore it from a backup or move it away to begin anew (the same rows give the same flow_no, which the platform ignores)")
+	ErrCorrupt = errors.New("the ledger is damaged; keep the file, restore it from a backup, or move it away together with its -wal file to begin anew (the same rows give the same flow_no, which the platform ignores)")
 	// ErrNewer is returned by Open for a ledger that a newer program wrote.
 	ErrNewer = errors.New("the ledger was written by a newer parkbridge; use that one")
 	// ErrLeaseLost is returned by Land and Settle where another run holds the
@@ -247,6 +261,9 @@ var (
 	// ErrMarkMoved is returned by Land where the mark is not the one the page
 	// was read from; nothing was written.
 	ErrMarkMoved = errors.New("the high-water mark was moved by another hand; starting over from the stored one")
+	// ErrTransient is returned where the ledger could not be written for now:
+	// another process holds it, or its disk is full. Trying again is the remedy.
+	ErrTransient = errors.New("the ledger cannot be written for now")
 	// ErrNoRecord is returned where no record fits what was asked for.
 	ErrNoRecord = errors.New("no such record")
 )
@@ -263,12 +280,16 @@ func (e *HeldError) Error() string {
 
 func classed(err error) error {
 	var se *sqlite.Error
-	if errors.As(err, &se) && !errors.Is(err, ErrCorrupt) {
+	if errors.As(err, &se) && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTransient) {
 		switch se.Code() & 0xff {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+			return fmt.Errorf("%w: another process holds it: %w", ErrTransient, err)
+		case sqlite3.SQLITE_IOERR:
+			return fmt.Errorf("%w: %w", ErrTransient, err)
 		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		case sqlite3.SQLITE_FULL:
-			return fmt.Errorf("the disk of the ledger is full; free some space, nothing is lost: %w", err)
+			return fmt.Errorf("%w: its disk is full; free some space, nothing is lost: %w", ErrTransient, err)
 		case sqlite3.SQLITE_READONLY:
 			return fmt.Errorf("the ledger cannot be written; check the rights on the file and its folder: %w", err)
 		}

@@ -80,7 +80,7 @@ func (f *fixture) land(t *testing.T, to string, rows ...ledger.New) ledger.Lande
 
 func (f *fixture) due(t *testing.T, now time.Time, unordered ...string) (keys []string) {
 	t.Helper()
-	due, err := f.Due(t.Context(), ledger.DueQuery{Sources: []string{"gate"}, Limit: 100, Now: now, Unordered: unordered})
+	due, err := f.Due(t.Context(), ledger.DueQuery{Leases: []*ledger.Lease{f.lease}, Limit: 100, Now: now, SweepStart: now, Unordered: unordered})
 	require.NoError(t, err)
 	for _, d := range due {
 		keys = append(keys, d.Key)
@@ -188,10 +188,10 @@ func TestDue(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, time.Time{}), "a sync takes all as due")
 	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, now.Add(time.Minute)))
 
-	probe, err := f.Probe(t.Context(), ledger.DueQuery{Sources: []string{"gate"}}, nil)
+	probe, err := f.Probe(t.Context(), ledger.DueQuery{Leases: []*ledger.Lease{f.lease}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, "2", probe[0].Key, "the one tried longest ago; 3 waits for 1")
-	probe, err = f.Probe(t.Context(), ledger.DueQuery{Sources: []string{"gate"}}, []int64{2, 4})
+	probe, err = f.Probe(t.Context(), ledger.DueQuery{Leases: []*ledger.Lease{f.lease}}, []int64{2, 4})
 	require.NoError(t, err)
 	require.Equal(t, "1", probe[0].Key)
 }
@@ -239,6 +239,7 @@ func TestFlowNoCollision(t *testing.T) {
 	r := f.only(t, ledger.Filter{Key: "3"})
 	require.Equal(t, ledger.Invalid, r.State)
 	require.Contains(t, r.Problems[0].Problem, "record 1 (source gate, key 1)")
+	require.NoError(t, f.Dismiss(t.Context(), r.ID, "a double"))
 
 	other := row("4", "F1")
 	other.ParkUUID = "another lot"
@@ -351,6 +352,17 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, file.Close())
 		}, "damaged"},
+		"somebody else's database": {func(t *testing.T, p string) {
+			require.NoError(t, os.Remove(p))
+			db, err := sql.Open("sqlite", sources.FileURI(p))
+			require.NoError(t, err)
+			_, err = db.ExecContext(t.Context(), "CREATE TABLE pass (id INTEGER)")
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+		}, "no ledger of parkbridge's"},
+		"moved away without its log": {func(t *testing.T, p string) {
+			require.NoError(t, os.Rename(p, p+"-wal"))
+		}, "-wal is there"},
 		"a folder": {func(t *testing.T, p string) { require.NoError(t, os.Remove(p)); require.NoError(t, os.Mkdir(p, 0o700)) }, "folder"},
 		"newer": {func(t *testing.T, p string) {
 			db, err := sql.Open("sqlite", sources.FileURI(p))

@@ -77,10 +77,18 @@ func (s *Lease) Release(ctx context.Context) error {
 	return err
 }
 
+// rowQuerier is a *sql.Tx or a *sql.DB.
+type rowQuerier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // check fails with ErrLeaseLost where the lease is no longer the source's.
-func (s *Lease) check(ctx context.Context, tx *sql.Tx) error {
+func (s *Lease) check(ctx context.Context, db rowQuerier) error {
+	if s == nil {
+		return ErrLeaseLost
+	}
 	var token int64
-	if err := tx.QueryRowContext(ctx, "SELECT lease_token FROM high_water_mark WHERE source = ?", s.Source).Scan(&token); err != nil {
+	if err := db.QueryRowContext(ctx, "SELECT lease_token FROM high_water_mark WHERE source = ?", s.Source).Scan(&token); err != nil {
 		return err
 	}
 	if token != s.token {

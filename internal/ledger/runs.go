@@ -83,9 +83,10 @@ func (l *Ledger) Runs(ctx context.Context, source string, limit int) ([]Run, err
 	return runs, nil
 }
 
-// PruneRuns forgets runs begun before a time.
+// PruneRuns forgets runs begun before a time, the oldest thousand of them.
 func (l *Ledger) PruneRuns(ctx context.Context, before time.Time) error {
-	_, err := l.write.ExecContext(ctx, "DELETE FROM sync_run WHERE started_at < ?", stamp(before))
+	_, err := l.write.ExecContext(ctx, `DELETE FROM sync_run WHERE id IN (
+		SELECT id FROM (SELECT id, started_at FROM sync_run ORDER BY id LIMIT 1000) AS oldest WHERE started_at < ?)`, stamp(before))
 	return classed(err)
 }
 

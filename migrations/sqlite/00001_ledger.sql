@@ -1,4 +1,7 @@
 -- +goose Up
+-- Marks the file as a ledger ("PKBR"), so that no other database is taken for one.
+PRAGMA application_id = 1347109458;
+
 -- Times are UTC text of fixed width, yyyy-MM-ddTHH:mm:ss.SSSZ, so that they sort.
 
 -- One row a record: one release, and what became of it.
@@ -31,8 +34,9 @@ CREATE TABLE sync_status (
 );
 
 CREATE UNIQUE INDEX sync_status_row ON sync_status (source, table_name, generation, row_key, revision);
--- The platform swallows a second record of one number.
-CREATE UNIQUE INDEX sync_status_flow_no ON sync_status (flow_no, park_uuid) WHERE flow_no IS NOT NULL AND state <> 'invalid';
+-- The platform swallows a second record of one number. A record that was not
+-- mapped, or whose number is taken, has none.
+CREATE UNIQUE INDEX sync_status_flow_no ON sync_status (flow_no, park_uuid);
 CREATE INDEX sync_status_state ON sync_status (source, state);
 CREATE INDEX sync_status_pending ON sync_status (id) WHERE state = 'pending';
 CREATE INDEX sync_status_pending_serial ON sync_status (parking_serial, park_uuid, id) WHERE state = 'pending';
