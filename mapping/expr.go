@@ -31,7 +31,8 @@ func compileExpr(source string) (*expression, error) {
 		expr.DisableBuiltin("now"), expr.DisableBuiltin("string"),
 		expr.Function("string", exprString))
 	if err != nil {
-		return nil, errors.New(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", " "))
+		first, _, _ := strings.Cut(err.Error(), "\n") // the rest draws an arrow under it
+		return nil, errors.New(first)
 	}
 	e := &expression{program: program}
 	node := program.Node()

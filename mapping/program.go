@@ -74,7 +74,6 @@ func (p *Program) compile(in Rule, f Field, set Settings, report func(key, probl
 	}
 	if given != 1 {
 		report("", "must have exactly one of column, const and expr")
-		return nil
 	}
 	if in.Charset != "" {
 		if !ValidCharset(in.Charset) {

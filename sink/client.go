@@ -70,9 +70,30 @@ func (c *Config) Validate(report func(key, problem string)) {
 	if c.Concurrency < 0 || c.Concurrency > 256 {
 		report("concurrency", "must be from 1 to 256")
 	}
+	if c.CAFile != "" {
+		if _, err := roots(c.CAFile); err != nil {
+			report("ca_file", err.Error())
+		}
+	}
 	if c.RateLimit < 0 {
 		report("rate_limit", "must not be negative; 0 means no limit")
 	}
+}
+
+// roots are the system's certificates and those of a file.
+func roots(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("holds no PEM certificate: %s", file)
+	}
+	return pool, nil
 }
 
 // Client sends records to the gate. It is safe for concurrent use.
@@ -99,18 +120,11 @@ func New(cfg Config) (*Client, error) {
 		ExpectContinueTimeout: time.Second,
 	}
 	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
+		pool, err := roots(cfg.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading ca_file: %w", err)
+			return nil, fmt.Errorf("ca_file %w", err)
 		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading ca_file %s: it holds no PEM certificate", cfg.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	var seed [16]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
@@ -177,6 +191,7 @@ func (c *Client) Send(ctx context.Context, fields map[string]string) Reply {
 	reply := readReply(res.StatusCode, res.Header, body, c.now())
 	if reply.Outcome == Refused {
 		reply.Differences, reply.Compared = Compare(wire, reply.Hint)
+		reply.Unsigned = c.cfg.AppSecret == ""
 	}
 	return reply
 }
@@ -190,6 +205,9 @@ func (c *Client) clean(err error) string {
 			return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
 		}
 		err = ue.Err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("the connection was closed before the whole answer came")
 	}
 	text := err.Error()
 	if c.cfg.AppSecret != "" {

@@ -50,6 +50,9 @@ type Reply struct {
 	// hint shows it (see [Compare]); Compared tells that one did.
 	Differences []Difference
 	Compared    bool
+	// Unsigned tells that the call was refused and had no signature, for no
+	// app_secret is set.
+	Unsigned bool
 	// Remark tells that the record was accepted with a hint of another kind.
 	Remark bool
 }
@@ -162,6 +165,9 @@ func hostOf(location string) string {
 // Explain says in words what a refusal's hint shows, field by field, with the
 // values; for a person, not for a log.
 func (r Reply) Explain() string {
+	if r.Unsigned {
+		return "the call was not signed: no app_secret is set"
+	}
 	if !r.Compared {
 		return ""
 	}

@@ -96,6 +96,9 @@ func (c *Config) Validate(report func(key, problem string)) {
 	if c.Start == "" {
 		report("start", "is missing and has no default, because what the platform once took cannot be taken back; say earliest (all history), latest (only what comes from now on) or a cursor value")
 	}
+	if c.Start != "" && c.Start != StartEarliest && c.Start != StartLatest && !strings.ContainsAny(c.Start, "0123456789") {
+		report("start", fmt.Sprintf("%q is neither earliest nor latest nor a value of the cursor", c.Start))
+	}
 	if c.PageSize < 0 || c.PageSize > 10000 {
 		report("page_size", "must be from 1 to 10000")
 	}
@@ -126,8 +129,11 @@ type ConfigError struct {
 }
 
 func (e *ConfigError) Error() string {
-	return fmt.Sprintf("source %s: %s: %s", e.Source, e.Key, e.Problem)
+	return e.Key + ": " + e.Problem
 }
+
+// ErrNoTable is returned by [DB.Columns] where the database knows no such table.
+var ErrNoTable = errors.New("no such table")
 
 // ErrBusy is returned by a page read that could not get at the database
 // because another connection holds it; nothing was read, and trying again is

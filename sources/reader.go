@@ -8,8 +8,10 @@ package sources
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -69,6 +71,9 @@ type Driver struct {
 	Name string
 	// Open connects and proves that the database answers.
 	Open func(ctx context.Context, cfg Config) (DB, Dialect, error)
+	// CheckDSN says what is wrong with a DSN's form, without connecting; nil
+	// where any text will do. Its answer must not quote the DSN.
+	CheckDSN func(dsn string) error
 }
 
 // Registry holds the drivers a program was built with.
@@ -143,7 +148,7 @@ func Open(ctx context.Context, drivers Registry, cfg Config, needs []Need) (*Rea
 	}
 	db, dialect, err := driver.Open(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to source %s: %w", cfg.Name, err)
+		return nil, fmt.Errorf("connecting to the database: %w", err)
 	}
 	r := &Reader{db: db, dialect: dialect, cfg: cfg}
 	if err := r.prepare(ctx, needs); err != nil {
@@ -168,14 +173,17 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 	}
 	all, err := r.describe(ctx, needs)
 	if err != nil {
-		return fmt.Errorf("describing source %s: %w", r.cfg.Name, err)
+		if errors.Is(err, ErrNoTable) && r.cfg.Table != "" {
+			return &ConfigError{Source: r.cfg.Name, Key: "table", Problem: fmt.Sprintf("%s is not there, or this account does not see it: %v", r.cfg.Table, err)}
+		}
+		return fmt.Errorf("describing %s: %w", r.place(), err)
 	}
 	find := func(key, name string, rule bool) (Column, error) {
 		if c, ok := findColumn(all, name); ok {
 			return c, nil
 		}
 		e := &ConfigError{Source: r.cfg.Name, Key: key,
-			Problem: fmt.Sprintf("column %q is not in %s; it has %s", name, r.place(), columnNames(all))}
+			Problem: fmt.Sprintf("%q is not a column of %s, which has %s", name, r.place(), columnNames(all))}
 		if rule {
 			e.Column = name
 		}
@@ -183,7 +191,7 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 	}
 	for i, name := range r.cfg.Order() {
 		key := "key"
-		if i == 0 {
+		if i == 0 && !slices.Contains(r.cfg.Key, name) {
 			key = "cursor"
 		}
 		c, err := find(key, name, false)
@@ -197,6 +205,9 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		return &ConfigError{Source: r.cfg.Name, Key: "cursor",
 			Problem: fmt.Sprintf("is the key %s by default, but that is of type %s and not an integer, so new rows need not sort last; name the column that new rows are read by, such as a time",
 				r.order[0].Name, r.order[0].Type)}
+	}
+	if err := r.checkStart(); err != nil {
+		return err
 	}
 	for _, k := range r.cfg.Key {
 		r.key = append(r.key, slices.Index(r.cfg.Order(), k))
@@ -248,8 +259,27 @@ func (r *Reader) describe(ctx context.Context, needs []Need) ([]Column, error) {
 	return nil, err
 }
 
+// checkStart refuses a start value that an integer cursor cannot have. SQLite
+// would compare it all the same, and find nothing for ever.
+func (r *Reader) checkStart() error {
+	c, start := r.order[0], r.cfg.Start
+	if start == "" || start == StartEarliest || start == StartLatest || !c.Integer {
+		return nil
+	}
+	if _, err := strconv.ParseInt(start, 10, 64); err == nil {
+		return nil
+	}
+	if _, err := strconv.ParseUint(start, 10, 64); err == nil {
+		return nil
+	}
+	return &ConfigError{Source: r.cfg.Name, Key: "start", Problem: fmt.Sprintf("%q is no value of the cursor %s, which is an integer column", start, c.Name)}
+}
+
 func (r *Reader) place() string {
 	if r.cfg.Table != "" {
+		if r.cfg.Where != "" {
+			return "table " + r.cfg.Table + " with its where"
+		}
 		return "table " + r.cfg.Table
 	}
 	return "the query"
@@ -341,13 +371,13 @@ type statement struct {
 // bind adds arguments for native values of the leading order columns.
 func (s *statement) bind(cols []Column, natives []string) ([]any, error) {
 	if len(natives) > len(cols) {
-		return nil, fmt.Errorf("source %s: the stored position %q has more columns than the reading order", s.r.cfg.Name, natives)
+		return nil, fmt.Errorf("the stored position %q has more columns than the reading order", natives)
 	}
 	var args []any
 	for i, native := range natives {
 		arg, err := s.r.dialect.Arg(cols[i], native)
 		if err != nil {
-			return nil, fmt.Errorf("source %s: value %q of column %s: %w", s.r.cfg.Name, native, cols[i].Name, err)
+			return nil, fmt.Errorf("value %q of column %s: %w", native, cols[i].Name, err)
 		}
 		args = append(args, arg)
 	}
@@ -429,13 +459,13 @@ func (r *Reader) ByKey(ctx context.Context, key string) (page Page, ok bool, err
 func (r *Reader) query(ctx context.Context, sql string, args []any) (Page, error) {
 	rows, err := r.db.Query(ctx, sql, r.fields, args)
 	if err != nil {
-		return Page{}, fmt.Errorf("reading source %s: %w", r.cfg.Name, err)
+		return Page{}, fmt.Errorf("reading %s: %w", r.place(), err)
 	}
 	page := Page{Columns: r.columns, Rows: make([]Row, 0, len(rows))}
 	for _, values := range rows {
 		row, err := r.row(values)
 		if err != nil {
-			return Page{}, fmt.Errorf("reading source %s: %w", r.cfg.Name, err)
+			return Page{}, fmt.Errorf("reading %s: %w", r.place(), err)
 		}
 		page.Rows = append(page.Rows, row)
 	}

@@ -66,7 +66,7 @@ func (a *app) demoSync(ctx context.Context, folder, address string, g *gate.Gate
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return err
 	}
-	cfg, err := config.Load(path)
+	cfg, err := config.Load(path, drivers())
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (a *app) demoSync(ctx context.Context, folder, address string, g *gate.Gate
 	if err != nil {
 		return err
 	}
-	app, err := daemon.New(ctx, cfg, drivers(), log)
+	app, err := daemon.New(ctx, cfg, drivers(), log, true)
 	if err != nil {
 		return err
 	}
@@ -97,10 +97,18 @@ The files are in %s:
   parkbridge.db  the ledger
 
 Look around:
-  parkbridge status -c %[2]s
-  parkbridge records list --state invalid -c %[2]s
-`, folder, path)
+  %[3]s status -c %[2]s
+  %[3]s records list --state invalid -c %[2]s
+`, folder, path, self())
 	return nil
+}
+
+// self is how a person starts this program: as go run does, or by its name.
+func self() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/parkbridge"
+	}
+	return os.Args[0]
 }
 
 // demoTour shows the status and three records on their way.

@@ -116,7 +116,7 @@ func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
 func (a *app) sourceFlag(cmd *cobra.Command, to *string, usage string) {
 	cmd.Flags().StringVar(to, "source", "", usage)
 	err := cmd.RegisterFlagCompletionFunc("source", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		cfg, err := config.Load(a.configPath)
+		cfg, err := config.Load(a.configPath, drivers())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -132,10 +132,15 @@ func (a *app) sourceFlag(cmd *cobra.Command, to *string, usage string) {
 }
 
 // with loads the config, wires the sources named (all where none is), and runs
-// f; errors get their exit codes.
+// f on the ledger there is; errors get their exit codes.
 func (a *app) with(cmd *cobra.Command, names []string, f func(ctx context.Context, app *daemon.App, log *slog.Logger) error) error {
+	return a.wired(cmd, names, false, f)
+}
+
+// wired is with, and makes a ledger where mayCreate says so.
+func (a *app) wired(cmd *cobra.Command, names []string, mayCreate bool, f func(ctx context.Context, app *daemon.App, log *slog.Logger) error) error {
 	ctx := cmd.Context()
-	cfg, err := config.Load(a.configPath)
+	cfg, err := config.Load(a.configPath, drivers())
 	if err != nil {
 		return classed(err)
 	}
@@ -148,7 +153,7 @@ func (a *app) with(cmd *cobra.Command, names []string, f func(ctx context.Contex
 	if err != nil {
 		return classed(err)
 	}
-	app, err := daemon.New(ctx, cfg, drivers(), log, names...)
+	app, err := daemon.New(ctx, cfg, drivers(), log, mayCreate, names...)
 	if err != nil {
 		return classed(errors.Join(err, closeLog()))
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -47,6 +48,15 @@ func (a *app) table(header ...any) *grid {
 	style.Format.Header = prettytext.FormatDefault
 	g.w.SetStyle(style)
 	g.w.SuppressTrailingSpaces()
+	var columns []table.ColumnConfig
+	for i, h := range header {
+		// A header that begins with > is that of a column of numbers.
+		if name, right := strings.CutPrefix(fmt.Sprint(h), ">"); right {
+			header[i] = name
+			columns = append(columns, table.ColumnConfig{Number: i + 1, Align: prettytext.AlignRight, AlignHeader: prettytext.AlignRight})
+		}
+	}
+	g.w.SetColumnConfigs(columns)
 	g.w.AppendHeader(table.Row(header))
 	return g
 }
@@ -92,7 +102,10 @@ func ago(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return humanize.Time(t)
+	if s := humanize.Time(t); s != "now" {
+		return s
+	}
+	return "just now"
 }
 
 func took(r ledger.Run) string {

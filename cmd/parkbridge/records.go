@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
+	"parkbridge/sources"
 )
 
 func (a *app) recordsCommand() *cobra.Command {
@@ -44,7 +46,11 @@ func (s *selection) find(ctx context.Context, l *ledger.Ledger, args []string, o
 		if s.source == "" || len(args) > 0 {
 			return nil, &exit{exitUsage, errors.New("--key goes with --source, and with no other name of a record")}
 		}
-		found, err := l.Records(ctx, ledger.Filter{Source: s.source, Key: s.key})
+		key, err := canonicalKey(s.key)
+		if err != nil {
+			return nil, err
+		}
+		found, err := l.Records(ctx, ledger.Filter{Source: s.source, Key: key})
 		if err == nil && len(found) == 0 {
 			err = fmt.Errorf("%w: source %s has none with key %s", ledger.ErrNoRecord, s.source, s.key)
 		}
@@ -65,6 +71,33 @@ func (s *selection) find(ctx context.Context, l *ledger.Ledger, args []string, o
 		out = append(out, found...)
 	}
 	return out, nil
+}
+
+// canonicalKey brings a key of several columns into the ledger's form: a
+// person may write spaces, and numbers without quotes.
+func canonicalKey(key string) (string, error) {
+	if !strings.HasPrefix(key, "[") {
+		return key, nil
+	}
+	dec := json.NewDecoder(strings.NewReader(key))
+	dec.UseNumber()
+	var parts []any
+	if err := dec.Decode(&parts); err != nil {
+		return "", &exit{exitUsage, fmt.Errorf("--key %s is not a JSON list such as [\"A\", 17]: %w", key, err)}
+	}
+	values := make([]string, len(parts))
+	for i, p := range parts {
+		values[i] = fmt.Sprint(p)
+	}
+	return sources.EncodeKey(values), nil
+}
+
+// names is the source of a selection, to be checked against the config.
+func (s *selection) names() []string {
+	if s.source == "" {
+		return nil
+	}
+	return []string{s.source}
 }
 
 // filterFlags are the flags of list and resend.
@@ -100,6 +133,9 @@ func (f *filterFlags) filter() (ledger.Filter, error) {
 		}
 	}
 	var err error
+	if f.limit < 0 {
+		return out, &exit{exitUsage, errors.New("--limit must not be negative")}
+	}
 	if out.Since, err = parseTime("since", f.since); err != nil {
 		return out, err
 	}
@@ -118,7 +154,7 @@ func (a *app) recordsListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+			return a.with(cmd, (&selection{source: f.source}).names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				records, err := app.Ledger.Records(ctx, filter)
 				if err != nil {
 					return err
@@ -188,10 +224,10 @@ func (a *app) printRecords(records []ledger.Record) error {
 		fmt.Fprintln(a.stdout, "No record fits.")
 		return nil
 	}
-	t := a.table("ID", "STATE", "SOURCE", "KEY", "FLOW_NO", "PLATE", "CODE", "TRIES", "FIRST SEEN", "DELIVERED", "WHY")
+	t := a.table(">ID", "STATE", "SOURCE", "KEY", "FLOW_NO", "PLATE", ">CODE", ">TRIES", "FIRST SEEN", "DELIVERED", "WHY")
 	for i := range records {
 		r := &records[i]
-		t.row(r.ID, t.state(r.State), r.Source, clip(r.Key, 24), clip(r.FlowNo, 24), r.Fields[sink.FieldPlate], r.Code, r.Attempts, ago(r.FirstSeenAt), ago(r.DeliveredAt), clip(why(r), 60))
+		t.row(r.ID, t.state(r.State), r.Source, clip(r.Key, 48), clip(r.FlowNo, 24), r.Fields[sink.FieldPlate], r.Code, r.Attempts, ago(r.FirstSeenAt), ago(r.DeliveredAt), clip(why(r), 60))
 	}
 	t.print()
 	return nil
@@ -222,7 +258,7 @@ func (a *app) recordsShowCommand() *cobra.Command {
 		Use:   "show [ID | FLOW_NO ...]",
 		Short: "Show a record: the row, the fields it maps to, the platform's answer",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+			return a.with(cmd, s.names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				found, err := s.find(ctx, app.Ledger, args, false)
 				if err != nil {
 					return err
@@ -330,7 +366,7 @@ func (a *app) recordsRetryCommand() *cobra.Command {
 them pending. A pending record is made due at once. --state retries all records
 of a state, for when a mended mapping has made them good.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+			return a.with(cmd, s.names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				found, err := s.many(ctx, app.Ledger, args)
 				if err != nil {
 					return err
@@ -410,12 +446,15 @@ func (a *app) recordsDismissCommand() *cobra.Command {
 			if strings.TrimSpace(note) == "" {
 				return &exit{exitUsage, errors.New("--note is missing; say why, for whoever asks later")}
 			}
-			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+			return a.with(cmd, s.names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				found, err := s.find(ctx, app.Ledger, args, true)
 				if err != nil {
 					return err
 				}
 				for _, r := range found {
+					if r.State == ledger.Delivered || r.State == ledger.Dismissed {
+						return fmt.Errorf("record %d is %s; pending, rejected and invalid records can be dismissed", r.ID, r.State)
+					}
 					if err := app.Ledger.Dismiss(ctx, r.ID, note); err != nil {
 						return err
 					}
@@ -446,7 +485,7 @@ when the platform has lost them. What it still has, it ignores.`,
 			if err != nil {
 				return err
 			}
-			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+			return a.with(cmd, (&selection{source: f.source}).names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				resent, wiped, err := app.Ledger.Resend(ctx, filter)
 				if err != nil {
 					return err

@@ -17,7 +17,7 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run as a daemon: every source by its own schedule",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.with(cmd, nil, func(ctx context.Context, app *daemon.App, log *slog.Logger) error {
+			return a.wired(cmd, nil, true, func(ctx context.Context, app *daemon.App, log *slog.Logger) error {
 				var errs []error
 				for _, s := range app.Config.Sources {
 					if s.Cron == nil {

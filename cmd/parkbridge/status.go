@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -24,6 +25,9 @@ func (a *app) statusCommand() *cobra.Command {
 			var names []string
 			if source != "" {
 				names = []string{source}
+			}
+			if runs < 0 {
+				return &exit{exitUsage, errors.New("--runs must not be negative")}
 			}
 			return a.with(cmd, names, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				if runs > 0 {
@@ -103,7 +107,7 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		return err
 	}
 	out := statusJSON{Sources: []sourceJSON{}, Sink: sinkAsJSON(sink)}
-	t := a.table("SOURCE", "MARK", "PENDING", "DELIVERED", "REJECTED", "INVALID", "DISMISSED", "OLDEST PENDING", "LAST RUN", "RESULT")
+	t := a.table("SOURCE", "MARK", ">PENDING", ">DELIVERED", ">REJECTED", ">INVALID", ">DISMISSED", "OLDEST PENDING", "LAST RUN", "RESULT")
 	for _, src := range app.Bridge.Sources {
 		s, err := app.Ledger.Status(ctx, src.Name)
 		if err != nil {
@@ -184,7 +188,7 @@ func (a *app) printRuns(ctx context.Context, app *daemon.App, source string, n i
 		}
 		return a.printJSON(out)
 	}
-	t := a.table("RUN", "SOURCE", "STARTED", "TOOK", "READ", "LANDED", "DELIVERED", "REJECTED", "INVALID", "ERROR")
+	t := a.table(">RUN", "SOURCE", "STARTED", ">TOOK", ">READ", ">LANDED", ">DELIVERED", ">REJECTED", ">INVALID", "ERROR")
 	for _, r := range runs {
 		t.row(r.ID, r.Source, ago(r.StartedAt), took(r), r.Read, r.Landed, r.Delivered, t.count(r.Rejected, "red"), t.count(r.Invalid, "red"), clip(r.Error, 80))
 	}

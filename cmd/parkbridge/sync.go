@@ -31,7 +31,7 @@ For system cron, the Task Scheduler, and the first push by hand (--limit 1).`,
 			if source != "" {
 				names = []string{source}
 			}
-			return a.with(cmd, names, func(ctx context.Context, app *daemon.App, log *slog.Logger) error {
+			return a.wired(cmd, names, true, func(ctx context.Context, app *daemon.App, log *slog.Logger) error {
 				return a.finishSync(app, log, app.Bridge.Sync(ctx, limit))
 			})
 		},
@@ -89,7 +89,7 @@ func syncExit(r bridge.Report, failure error) error {
 		}
 	}
 	switch {
-	case pending && !r.Limited:
+	case pending && (!r.Limited || r.Sink.State != ledger.SinkOK):
 		return &exit{code: exitPending}
 	case held != nil:
 		return &exit{exitHeld, held}
@@ -130,22 +130,28 @@ func (a *app) printSync(r bridge.Report) error {
 		}
 		return a.printJSON(out)
 	}
-	t := a.table("SOURCE", "READ", "LANDED", "DELIVERED", "REJECTED", "INVALID", "PENDING", "TOOK")
+	t := a.table("SOURCE", ">READ", ">LANDED", ">DELIVERED", ">REJECTED", ">INVALID", ">PENDING", ">TOOK", "RESULT")
+	left := 0
 	for _, s := range r.Sources {
-		if s.Held != nil || s.Run.ID == 0 {
-			t.row(s.Source, "-", "-", "-", "-", "-", "-", "-")
+		left += s.Pending
+		switch {
+		case s.Held != nil:
+			t.row(s.Source, "-", "-", "-", "-", "-", "-", "-", t.paint("held by another run", "yellow"))
+			continue
+		case s.Run.ID == 0:
+			t.row(s.Source, "-", "-", "-", "-", "-", "-", "-", t.paint("failed", "red"))
 			continue
 		}
+		result := "ok"
+		if s.Err != nil {
+			result = t.paint("failed", "red")
+		}
 		t.row(s.Source, s.Run.Read, s.Run.Landed, s.Run.Delivered, t.count(s.Run.Rejected, "red"), t.count(s.Run.Invalid, "red"), t.count(s.Pending, "yellow"),
-			took(s.Run))
+			took(s.Run), result)
 	}
 	t.print()
-	if r.Limited {
-		left := 0
-		for _, s := range r.Sources {
-			left += s.Pending
-		}
-		fmt.Fprintf(a.stdout, "The limit is reached; %d records are left for the next sync.\n", left)
+	if r.Limited && left > 0 {
+		fmt.Fprintf(a.stdout, "The limit is reached; left for the next sync: %d.\n", left)
 	}
 	a.printSink(r.Sink)
 	return nil

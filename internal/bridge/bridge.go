@@ -155,9 +155,9 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 	}
 	var err error
 	if ctx.Err() != nil {
-		report.Err = errors.Join(report.Err, errStopped)
-	} else if _, err = b.forget(ctx); err != nil {
-		report.Err = errors.Join(report.Err, err)
+		report.Err = errors.Join(report.Err, ErrStopped)
+	} else if report.Err == nil {
+		_, report.Err = b.forget(ctx)
 	}
 	if report.Sink, err = b.Ledger.Sink(work); err != nil {
 		report.Err = errors.Join(report.Err, err)
@@ -165,8 +165,8 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 	return report
 }
 
-// errStopped is reported by a sync that was asked to stop before its end.
-var errStopped = errors.New("stopped before the end, as asked; nothing is lost, the next sync goes on")
+// ErrStopped is in the report of a sync that was asked to stop before its end.
+var ErrStopped = errors.New("stopped before the end, as asked; nothing is lost, the next sync goes on")
 
 // runsKept is how long the list of runs goes back.
 const runsKept = 90 * 24 * time.Hour

@@ -30,6 +30,7 @@ type delivery struct {
 	runs      map[string]int64
 	capturing bool
 	woken     chan struct{}
+	told      map[string]string // holders of other runs that were logged, by source
 
 	// the conductor's own
 	verdict                // what answers say about the gate
@@ -87,7 +88,7 @@ func (b *Bridge) newDelivery(limit int) *delivery {
 	return &delivery{
 		b: b, log: b.Log, limit: limit, limiter: b.Settings.limiter(),
 		leases: map[string]*ledger.Lease{}, runs: map[string]int64{}, capturing: true, woken: make(chan struct{}, 1),
-		inFlight: map[string]int{}, chained: map[string]*chain{}, probed: map[int64]bool{},
+		told: map[string]string{}, inFlight: map[string]int{}, chained: map[string]*chain{}, probed: map[int64]bool{},
 	}
 }
 
@@ -101,6 +102,15 @@ func (d *delivery) take(ctx context.Context, source string) error {
 	defer d.mu.Unlock()
 	d.leases[source] = lease
 	return nil
+}
+
+// tell reports whether a holder of a source is one not told of yet.
+func (d *delivery) tell(source, holder string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	news := d.told[source] != holder
+	d.told[source] = holder
+	return news
 }
 
 // newRun notes the start of a run of a source whose lease is held. What is
@@ -216,6 +226,9 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	return func() error {
 		for d.sending > 0 {
 			d.settleAnswer(<-d.answers)
+		}
+		if d.admit() {
+			d.settler.addState(d.sink)
 		}
 		close(d.jobs)
 		senders.Wait()

@@ -66,7 +66,9 @@ func (b *Bridge) claim(ctx context.Context, s *Source, d *delivery) bool {
 	var held *ledger.HeldError
 	switch {
 	case errors.As(err, &held):
-		b.Log.Warn("another run holds the source; waiting for it", "source", s.Name, "holder", held.Holder)
+		if d.tell(s.Name, held.Holder) {
+			b.Log.Warn("another run holds the source; waiting for it", "source", s.Name, "holder", held.Holder)
+		}
 	case err != nil:
 		b.Log.Error("taking a source", "source", s.Name, "error", err)
 	}
@@ -233,6 +235,9 @@ func (d *delivery) lookAround(ctx context.Context, paused *bool) error {
 			d.log.Info("the sink was resumed")
 			d.sink, d.mode, d.failures, *paused = s, sendingAll, 0, false
 		}
+	}
+	if d.admit() {
+		d.settler.addState(d.sink)
 	}
 	if len(d.queue) == 0 && len(d.again) == 0 {
 		d.newSweep()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"parkbridge/internal/ledger"
@@ -40,6 +41,7 @@ type verdict struct {
 	sink      ledger.SinkState
 	suspects  []answer // refused, and not yet known whose fault it is
 	failures  int      // in a row
+	failure   string   // what the last of them was
 	failing   time.Time
 	ownFaults time.Time // LastAcceptedAt when a record was last found to be at fault itself
 	freed     []freed
@@ -94,7 +96,7 @@ func (v *verdict) set(state, reason string) {
 	case state == ledger.SinkBlocked:
 		v.logs.Error("the sink is blocked; every record stays pending", "reason", reason)
 	case state == ledger.SinkFailing:
-		v.logs.Warn("the gate does not take records; stopping for now", "reason", reason)
+		v.logs.Warn("the gate does not take records; they stay pending", "reason", reason)
 	case v.sink.State != ledger.SinkOK:
 		v.logs.Info("the gate takes records again")
 	}
@@ -174,7 +176,7 @@ func (v *verdict) reject(a answer) ledger.Settlement {
 	v.free(a, true)
 	v.logs.Warn("the gate rejected a record", "record", a.ID, "source", a.Source, "code", a.reply.Code, "fields", a.reply.DifferentFields())
 	s := settlement(a, ledger.Rejected)
-	if a.reply.Compared && len(a.reply.Differences) == 0 {
+	if a.reply.Explain() != "" && len(a.reply.Differences) == 0 {
 		s.Problems = []ledger.Problem{{Field: sink.FieldSign, Problem: a.reply.Explain()}}
 	}
 	return s
@@ -216,6 +218,7 @@ func (v *verdict) rejected(a answer) []ledger.Settlement {
 			out = append(out, ledger.Settlement{ID: id, Reopen: true})
 		}
 	}
+	v.logs.Warn("the records just rejected are pending again", "records", len(v.sink.RejectedRun)-1)
 	v.sink.RejectedRun = nil
 	v.block(fmt.Sprintf("%d different records in a row were answered with 400 %s and none accepted between them", rejectedMost, firstOf(a.reply.Hint, a.reply.Message)))
 	return out
@@ -261,10 +264,10 @@ func (v *verdict) refused(a answer) []ledger.Settlement {
 func (v *verdict) blockRefused() {
 	first := v.suspects[0].reply
 	reason := fmt.Sprintf("%s %s", first.Code, first.Message)
-	if names := first.DifferentFields(); len(names) > 0 {
-		reason += fmt.Sprintf("; our text and the platform's differ in %v", names)
-	} else if first.Compared {
-		reason += "; the platform saw the same text as was signed, so the app_secret differs"
+	if names := first.DifferentFields(); len(names) > 0 && !first.Unsigned {
+		reason += "; our text and the platform's differ in " + strings.Join(names, ", ")
+	} else if why := first.Explain(); why != "" {
+		reason += "; " + why
 	}
 	v.block(reason)
 }
@@ -303,10 +306,8 @@ func (v *verdict) failed(a answer) []ledger.Settlement {
 	if at := a.at.Add(a.reply.RetryAfter); a.reply.RetryAfter > 0 && at.After(v.sink.RetryAt) {
 		v.sink.RetryAt = at
 	}
-	reason := firstOf(a.reply.Message, "no answer")
-	if a.reply.Code != "" {
-		reason = a.reply.Code + " " + reason
-	}
+	reason := strings.TrimSpace(a.reply.Code + " " + a.reply.Message)
+	v.failure = reason
 	long := a.at.Sub(v.failing) >= 2*v.settings.Timeout
 	if a.reply.RetryAfter > 0 || v.failures >= failuresMost || (v.failures >= failuresFew && long) {
 		v.open(reason)
@@ -314,6 +315,16 @@ func (v *verdict) failed(a answer) []ledger.Settlement {
 		v.mode = stopped // the one probe brought no answer; it stays blocked
 	}
 	return []ledger.Settlement{s}
+}
+
+// admit says that the gate is failing where the last answers were failures,
+// though too few to stop sending. It reports whether that is news.
+func (v *verdict) admit() bool {
+	if v.failures == 0 || v.sink.State != ledger.SinkOK {
+		return false
+	}
+	v.set(ledger.SinkFailing, v.failure)
+	return true
 }
 
 // open stops sending because the gate is unreachable or failing.

@@ -26,10 +26,13 @@ func Poll(ctx context.Context, r Reader, pageSize int, start string, mark source
 		if mark, err = beginning(ctx, r, start); err != nil {
 			return err
 		}
-		// The beginning itself is stored, or "latest" would be found anew at
-		// the next run and skip what came in between.
-		if err := land(sources.Page{}, mark); err != nil {
-			return err
+		// "latest" is stored at once, or it would be found anew at the next run
+		// and skip what came in between. Any other beginning may still be
+		// corrected in the config, as long as nothing has landed.
+		if start == sources.StartLatest {
+			if err := land(sources.Page{}, mark); err != nil {
+				return err
+			}
 		}
 	}
 	for ctx.Err() == nil {

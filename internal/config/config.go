@@ -76,7 +76,10 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
-	where := fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
+	where := p.File + ": "
+	if p.Line > 0 {
+		where = fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
+	}
 	if p.Path == "" {
 		return where + p.Text
 	}
@@ -96,11 +99,12 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads and checks a file. Mistakes come back together as an [*Error].
-func Load(path string) (*Config, error) {
+// Load reads and checks a file; drivers are those a source may name. Mistakes
+// come back together as an [*Error].
+func Load(path string, drivers sources.Registry) (*Config, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, &Error{[]Problem{{File: path, Line: 1, Column: 1, Text: "is not there; copy config.example.yaml, or name another file with -c"}}}
+		return nil, &Error{[]Problem{{File: path, Text: "is not there; copy config.example.yaml, or name another file with -c"}}}
 	}
 	if err != nil {
 		return nil, err
@@ -109,17 +113,17 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(raw, path, filepath.Dir(abs), os.LookupEnv)
+	return parse(raw, path, filepath.Dir(abs), drivers, os.LookupEnv)
 }
 
-func parse(raw []byte, path, dir string, env func(string) (string, bool)) (*Config, error) {
+func parse(raw []byte, path, dir string, drivers sources.Registry, env func(string) (string, bool)) (*Config, error) {
 	c := &Config{Path: path, places: map[string]place{}}
 	d := &decoder{dir: dir, env: env, places: c.places, anchors: map[string]ast.Node{}}
 	if text, ok := d.text(raw); ok {
 		d.parse(text, c)
 	}
 	if len(d.problems) == 0 || len(c.places) > 0 {
-		c.complete(d)
+		c.complete(d, drivers)
 	}
 	if len(d.problems) > 0 {
 		for i := range d.problems {
@@ -176,7 +180,7 @@ func spoilt(unread []Problem, path string) bool {
 }
 
 // complete fills in defaults and checks what the decoder could not.
-func (c *Config) complete(d *decoder) {
+func (c *Config) complete(d *decoder, drivers sources.Registry) {
 	unread := slices.Clone(d.problems)
 	under := func(prefix string) func(key, problem string) {
 		return func(key, problem string) {
@@ -208,6 +212,7 @@ func (c *Config) complete(d *decoder) {
 		if s.Driver == "sqlite" {
 			s.DSN = sources.Secret(d.dsnPath(string(s.DSN)))
 		}
+		s.checkDriver(drivers, report)
 		s.complete(c.Sink.ParkUUID, report)
 	}
 }
@@ -218,6 +223,19 @@ func (d *decoder) dsnPath(dsn string) string {
 		return dsn
 	}
 	return d.relative(dsn)
+}
+
+// checkDriver reports a driver there is not, and a DSN it could not read.
+func (s *Source) checkDriver(drivers sources.Registry, report func(key, problem string)) {
+	driver, ok := drivers[s.Driver]
+	if s.Driver != "" && !ok {
+		report("driver", fmt.Sprintf("%q is not known; it is one of %s", s.Driver, strings.Join(drivers.Names(), ", ")))
+	}
+	if ok && s.DSN != "" && driver.CheckDSN != nil {
+		if err := driver.CheckDSN(string(s.DSN)); err != nil {
+			report("dsn", err.Error())
+		}
+	}
 }
 
 var sourceName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$`)
@@ -234,7 +252,9 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 		report("name", "must be letters, digits, dots, dashes and underscores, 64 at most")
 	}
 	switch loc, err := time.LoadLocation(s.Timezone); {
-	case s.Timezone == "" || s.Timezone == "Local":
+	case s.Timezone == "Local":
+		report("timezone", "cannot be this machine's, which may change; name the zone the lot's clocks are in, such as Asia/Shanghai")
+	case s.Timezone == "":
 		report("timezone", "is missing; name the zone the lot's clocks are in, such as Asia/Shanghai")
 	case err != nil:
 		report("timezone", fmt.Sprintf("%q is not a zone of the IANA database, such as Asia/Shanghai", s.Timezone))

@@ -12,7 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parkbridge/sources"
+	"parkbridge/sources/mysql"
+	"parkbridge/sources/sqlite"
 )
+
+var drivers = sources.NewRegistry(sqlite.Driver(), mysql.Driver())
 
 const good = `sink:
   url: https://api.4pyun.com/gate/1.0/parking/internal/update
@@ -39,7 +43,7 @@ sources:
 func load(t *testing.T, text string) (*Config, error) {
 	t.Helper()
 	dir := t.TempDir()
-	return parse([]byte(text), "config.yaml", dir, func(name string) (string, bool) {
+	return parse([]byte(text), "config.yaml", dir, drivers, func(name string) (string, bool) {
 		return "s3cret", name == "SECRET"
 	})
 }
@@ -115,6 +119,8 @@ sources:
       plate_color: { column: color, values: { 蓝: 9 } }
       plate: other
       plat: x
+  - { name: b, driver: mysq, dsn: x }
+  - { name: c, driver: mysql, dsn: "user:s3cr3t-password@" }
 log:
   level: loud
 `)
@@ -141,10 +147,13 @@ log:
 		"config.yaml:22:7: sources[0].mapping.plat is not a field of the gate",
 		"config.yaml:17:5: sources[0].mapping has no rule for operate_time",
 		"config.yaml:17:5: sources[0].mapping has no rule for park_uuid",
-		`config.yaml:24:3: log.level "loud" is not one of`,
+		`config.yaml:23:16: sources[1].driver "mysq" is not known; it is one of mysql, sqlite`,
+		"config.yaml:24:31: sources[2].dsn is not of the form user:password@tcp",
+		`config.yaml:26:3: log.level "loud" is not one of`,
 	} {
 		require.Contains(t, got, want)
 	}
+	require.NotContains(t, got, "s3cr3t-password")
 	require.NotContains(t, got, "is missing; it says how", "what follows from another mistake is not reported")
 }
 
@@ -194,7 +203,7 @@ func TestSecretsComeFromFilesAndNeverPrint(t *testing.T) {
 	text = strings.ReplaceAll(text, "dsn: lot.db", "dsn_file: dsn.txt")
 	path := filepath.Join(dir, "config.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	c, err := Load(path)
+	c, err := Load(path, drivers)
 	require.NoError(t, err)
 	require.Equal(t, "from-file", string(c.Sink.AppSecret))
 	require.Equal(t, filepath.Join(dir, "other.db"), string(c.Sources[0].DSN))
@@ -250,7 +259,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("a: &x [*x]\n")
 	f.Add("sink: {<<: {<<: 1}}\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := parse([]byte(text), "config.yaml", t.TempDir(), func(string) (string, bool) { return "", false })
+		c, err := parse([]byte(text), "config.yaml", t.TempDir(), drivers, func(string) (string, bool) { return "", false })
 		if (c == nil) == (err == nil) {
 			t.Fatal("neither a config nor an error, or both")
 		}

@@ -32,15 +32,19 @@ type App struct {
 	client *sink.Client
 }
 
-// New wires the sources named, or all where none is.
-func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log *slog.Logger, names ...string) (*App, error) {
+// New wires the sources named, or all where none is. A ledger that is not
+// there is made only where mayCreate says so.
+func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log *slog.Logger, mayCreate bool, names ...string) (*App, error) {
 	a := &App{Config: cfg}
 	var err error
 	if a.client, err = sink.New(cfg.Sink); err != nil {
 		return nil, err
 	}
-	if a.Ledger, err = ledger.Open(ctx, cfg.Ledger, time.Now); err != nil {
+	if a.Ledger, err = ledger.Open(ctx, cfg.Ledger, time.Now, mayCreate); err != nil {
 		return nil, err
+	}
+	if a.Ledger.Created {
+		log.Info("there was no ledger; made a new one", "file", a.Ledger.Path())
 	}
 	a.Bridge = &bridge.Bridge{
 		Ledger: a.Ledger, Gate: a.client, Log: log, Now: time.Now,
@@ -114,7 +118,7 @@ func Logger(cfg config.Log, stderr io.Writer) (*slog.Logger, func() error, error
 		if err := os.MkdirAll(filepath.Dir(cfg.File), 0o755); err != nil {
 			return nil, nil, fmt.Errorf("opening log.file: %w", err)
 		}
-		f, err := os.OpenFile(cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		f, err := os.OpenFile(cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 		if err != nil {
 			return nil, nil, fmt.Errorf("opening log.file: %w", err)
 		}

@@ -64,13 +64,18 @@ type Ledger struct {
 	write *sql.DB // one connection: writers queue here and not inside SQLite
 	read  *sql.DB
 	now   func() time.Time
+	// Created tells that Open has made the ledger, for there was none.
+	Created bool
 }
 
-// Open opens the ledger, makes it where there is none, and brings its schema
-// up to date. A damaged file and one of a newer program are refused
+// Open opens the ledger and brings its schema up to date. Where there is none,
+// it is made if mayCreate says so, else that is [ErrNone]. A damaged file and one of a newer program are refused
 // ([ErrCorrupt], [ErrNewer]); neither is ever replaced by an empty one.
-func Open(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error) {
+func Open(ctx context.Context, cfg Config, now func() time.Time, mayCreate bool) (*Ledger, error) {
 	path := sources.FilePath(string(cfg.DSN))
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("opening the ledger %s: its folder: %w", path, err)
+	}
 	lock := flock.New(path + ".lock")
 	locking, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -81,7 +86,11 @@ func Open(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error
 	if err := checkFile(path); err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: %w", path, err)
 	}
+	created := false
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if created = mayCreate; !created {
+			return nil, fmt.Errorf("opening the ledger %s: %w", path, ErrNone)
+		}
 		if err := create(ctx, cfg.Driver, path); err != nil {
 			return nil, fmt.Errorf("making the ledger %s: %w", path, err)
 		}
@@ -89,7 +98,7 @@ func Open(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // one ledger has one set of locks, by whatever name it is opened
 	}
-	l := &Ledger{path: path, now: now}
+	l := &Ledger{path: path, now: now, Created: created}
 	if err := l.connect(ctx, cfg); err != nil {
 		_ = l.Close() // the first error tells more
 		return nil, fmt.Errorf("opening the ledger %s: %w", path, classed(err))
@@ -137,6 +146,15 @@ func create(ctx context.Context, driver, path string) error {
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
+	}
+	// SQLite gives its side files the same rights as the main one. What is in
+	// them is personal data.
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
 	}
 	db, err := openWriter(tmp)
 	if err != nil {
@@ -253,6 +271,8 @@ func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
 var (
 	// ErrCorrupt is returned by Open and by any call that meets damage.
 	ErrCorrupt = errors.New("the ledger is damaged; keep the file, restore it from a backup, or move it away together with its -wal file to begin anew (the same rows give the same flow_no, which the platform ignores)")
+	// ErrNone is returned by Open where there is no ledger and none is to be made.
+	ErrNone = errors.New("there is none yet; parkbridge sync or run makes it")
 	// ErrNewer is returned by Open for a ledger that a newer program wrote.
 	ErrNewer = errors.New("the ledger was written by a newer parkbridge; use that one")
 	// ErrLeaseLost is returned by Land and Settle where another run holds the

@@ -51,7 +51,7 @@ func open(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{clock: &clock{now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}, path: filepath.Join(t.TempDir(), "账本 ledger.db")}
 	var err error
-	f.Ledger, err = ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(f.path)}, f.clock.Now)
+	f.Ledger, err = ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(f.path)}, f.clock.Now, true)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	f.lease, err = f.Acquire(t.Context(), "gate")
@@ -376,19 +376,23 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "l.db")
 			cfg := ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}
-			l, err := ledger.Open(t.Context(), cfg, time.Now)
+			l, err := ledger.Open(t.Context(), cfg, time.Now, true)
 			require.NoError(t, err)
 			require.NoError(t, l.Close())
 			c.damage(t, path)
 			before, _ := os.ReadFile(path)
-			_, err = ledger.Open(t.Context(), cfg, time.Now)
+			_, err = ledger.Open(t.Context(), cfg, time.Now, true)
 			require.ErrorContains(t, err, c.want)
 			require.ErrorContains(t, err, path)
 			after, _ := os.ReadFile(path)
 			require.Equal(t, before, after, "the file is left as it was")
 		})
 	}
-	_, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(t.TempDir(), "no", "such", "l.db"))}, time.Now)
+	none := filepath.Join(t.TempDir(), "l.db")
+	_, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(none)}, time.Now, false)
+	require.ErrorIs(t, err, ledger.ErrNone)
+	require.NoFileExists(t, none)
+	_, err = ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(t.TempDir(), "no", "such", "l.db"))}, time.Now, true)
 	require.ErrorContains(t, err, "no such file or directory")
 }
 
@@ -399,7 +403,7 @@ func TestCreatedOnce(t *testing.T) {
 	var opening sync.WaitGroup
 	for range 8 {
 		opening.Go(func() {
-			l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now)
+			l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now, true)
 			if err != nil {
 				t.Error(err)
 				return
@@ -413,7 +417,7 @@ func TestCreatedOnce(t *testing.T) {
 		})
 	}
 	opening.Wait()
-	l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now)
+	l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now, true)
 	require.NoError(t, err)
 	defer l.Close()
 	runs, err := l.Runs(t.Context(), "gate", 100)
@@ -439,7 +443,7 @@ func TestSinkStateSurvives(t *testing.T) {
 }
 
 func BenchmarkLand(b *testing.B) {
-	l, err := ledger.Open(b.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(b.TempDir(), "l.db"))}, time.Now)
+	l, err := ledger.Open(b.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(b.TempDir(), "l.db"))}, time.Now, true)
 	require.NoError(b, err)
 	defer l.Close()
 	lease, err := l.Acquire(b.Context(), "gate")

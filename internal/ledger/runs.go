@@ -22,13 +22,24 @@ type Run struct {
 	Error      string
 }
 
-// StartRun notes that a run has begun and gives its id.
-func (l *Ledger) StartRun(ctx context.Context, source string) (int64, error) {
-	res, err := l.write.ExecContext(ctx, "INSERT INTO sync_run (source, started_at) VALUES (?, ?)", source, stamp(l.now()))
+// StartRun notes that a run has begun and gives its id. The caller holds the
+// source's lease, so an earlier run that has no end was killed.
+func (l *Ledger) StartRun(ctx context.Context, source string) (id int64, err error) {
+	err = l.tx(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET finished_at = ?, error = 'killed before its end' WHERE source = ? AND finished_at IS NULL", stamp(l.now()), source); err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, "INSERT INTO sync_run (source, started_at) VALUES (?, ?)", source, stamp(l.now()))
+		if err != nil {
+			return err
+		}
+		id, err = res.LastInsertId()
+		return err
+	})
 	if err != nil {
-		return 0, fmt.Errorf("noting the start of a run: %w", classed(err))
+		return 0, fmt.Errorf("noting the start of a run: %w", err)
 	}
-	return res.LastInsertId()
+	return id, nil
 }
 
 // FinishRun notes the end of a run; failure is nil for a good one. It gives

@@ -70,6 +70,7 @@ CREATE TABLE sync_run (
     error       TEXT
 );
 CREATE INDEX sync_run_source ON sync_run (source, id);
+CREATE INDEX sync_run_open ON sync_run (source) WHERE finished_at IS NULL;
 
 -- What the bridge knows of the gate, beyond any one record. One row.
 CREATE TABLE sink_state (

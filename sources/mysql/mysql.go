@@ -19,7 +19,15 @@ import (
 
 // Driver is registered as "mysql". Its DSN is go-sql-driver's:
 // user:password@tcp(host:3306)/database.
-func Driver() sources.Driver { return sources.Driver{Name: "mysql", Open: open} }
+func Driver() sources.Driver { return sources.Driver{Name: "mysql", Open: open, CheckDSN: checkDSN} }
+
+func checkDSN(dsn string) error {
+	// The library's own message can quote the password.
+	if mc, err := mysql.ParseDSN(dsn); err != nil || mc.DBName == "" {
+		return errors.New("is not of the form user:password@tcp(host:3306)/database")
+	}
+	return nil
+}
 
 type db struct {
 	pool    *sql.DB
@@ -27,10 +35,12 @@ type db struct {
 }
 
 func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
+	if err := checkDSN(string(cfg.DSN)); err != nil {
+		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: err.Error()}
+	}
 	mc, err := mysql.ParseDSN(string(cfg.DSN))
 	if err != nil {
-		// The driver's own message can quote the password.
-		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: "is not of the form user:password@tcp(host:3306)/database"}
+		return nil, nil, err
 	}
 	// The text protocol gives every value as the server prints it, so nothing
 	// is rounded or shifted on the way; the driver must not parse times.
@@ -118,6 +128,9 @@ func (d *db) Close() error { return d.pool.Close() }
 
 func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
 	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" WHERE 1 = 0")
+	if isError(err, 1146) {
+		return nil, fmt.Errorf("%w: %w", sources.ErrNoTable, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,15 @@ import (
 
 // Driver is registered as "postgres". Its DSN is a URL
 // (postgres://user:password@host:5432/db) or libpq's key=value form.
-func Driver() sources.Driver { return sources.Driver{Name: "postgres", Open: open} }
+func Driver() sources.Driver { return sources.Driver{Name: "postgres", Open: open, CheckDSN: checkDSN} }
+
+func checkDSN(dsn string) error {
+	// The library's own message quotes the DSN, and does not mask every form of password.
+	if _, err := pgxpool.ParseConfig(dsn); err != nil {
+		return errors.New("is neither a postgres:// URL nor a list of key=value pairs that PostgreSQL knows")
+	}
+	return nil
+}
 
 type db struct {
 	pool *pgxpool.Pool
@@ -31,11 +39,12 @@ type db struct {
 }
 
 func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
+	if err := checkDSN(string(cfg.DSN)); err != nil {
+		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: err.Error()}
+	}
 	pc, err := pgxpool.ParseConfig(string(cfg.DSN))
 	if err != nil {
-		// The parse error quotes the DSN; it masks the password, but not every
-		// form of it.
-		return nil, nil, &sources.ConfigError{Source: cfg.Name, Key: "dsn", Problem: "is neither a postgres:// URL nor a list of key=value pairs"}
+		return nil, nil, err
 	}
 	pc.MaxConns, pc.MinConns = 2, 0
 	pc.MaxConnIdleTime = 5 * time.Minute
@@ -62,7 +71,8 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 		cfg.StatementTimeout.Milliseconds())}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, nil, err
+		// One line for each address and TLS mode tried, with tabs.
+		return nil, nil, errors.New(strings.Join(strings.Fields(err.Error()), " "))
 	}
 	return d, dialect{}, nil
 }
@@ -96,6 +106,9 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 		}
 		rows.Close()
 		if err := rows.Err(); err != nil {
+			if pe := (*pgconn.PgError)(nil); errors.As(err, &pe) && pe.Code == "42P01" {
+				return fmt.Errorf("%w: %w", sources.ErrNoTable, err)
+			}
 			return err
 		}
 		for _, f := range rows.FieldDescriptions() {

@@ -55,6 +55,9 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" LIMIT 0")
+	if err != nil && strings.Contains(err.Error(), "no such table") {
+		return nil, fmt.Errorf("%w: %w", sources.ErrNoTable, err)
+	}
 	if err != nil {
 		return nil, classed(err)
 	}
