@@ -68,7 +68,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		e = &exit{exitUsage, err} // cobra's own: an unknown command or flag
 		err = fmt.Errorf("%w; see parkbridge --help", err)
 	}
-	if e.err != nil {
+	var mistakes *config.Error
+	switch {
+	case e.err == nil:
+	case errors.As(err, &mistakes): // each line says where it is
+		fmt.Fprintln(stderr, mistakes)
+	default:
 		fmt.Fprintln(stderr, "parkbridge:", err)
 	}
 	return e.code
@@ -156,6 +161,11 @@ func (a *app) wired(cmd *cobra.Command, names []string, mayCreate bool, f func(c
 	app, err := daemon.New(ctx, cfg, drivers(), log, mayCreate, names...)
 	if err != nil {
 		return classed(errors.Join(err, closeLog()))
+	}
+	if mayCreate { // once a run, not at every look
+		for _, w := range cfg.Warnings {
+			log.Warn("the config says more than this version does", "key", w)
+		}
 	}
 	err = f(ctx, app, log)
 	return classed(errors.Join(err, app.Close(), closeLog()))

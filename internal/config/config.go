@@ -33,6 +33,9 @@ type Config struct {
 	Sources []Source      `yaml:"sources"`
 	Log     Log           `yaml:"log"`
 
+	// Warnings lists keys that are set and have no effect yet.
+	Warnings []string
+
 	// Path is the file it was read from.
 	Path   string
 	places map[string]place
@@ -211,6 +214,9 @@ func (c *Config) complete(d *decoder, drivers sources.Registry) {
 		names[s.Name] = true
 		if s.Driver == "sqlite" {
 			s.DSN = sources.Secret(d.dsnPath(string(s.DSN)))
+		}
+		if s.Capture != (capture.Config{}) {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("sources[%d]: settle, lookback, reread_limit, on_change, null_cursor, cursor_format and reconcile have no effect yet", i))
 		}
 		s.checkDriver(drivers, report)
 		s.complete(c.Sink.ParkUUID, report)

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"reflect"
+	"strings"
+
+	"parkbridge/internal/config"
+)
+
+// configKeys lists every key a config may have.
+func configKeys() []string {
+	var keys []string
+	seen := map[reflect.Type]bool{}
+	var walk func(t reflect.Type)
+	walk = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			walk(t.Elem())
+		case reflect.Struct:
+			if seen[t] {
+				return
+			}
+			seen[t] = true
+			for i := range t.NumField() {
+				tag, ok := t.Field(i).Tag.Lookup("yaml")
+				if !ok {
+					continue
+				}
+				if name, _, _ := strings.Cut(tag, ","); name != "" {
+					keys = append(keys, name)
+				}
+				walk(t.Field(i).Type)
+			}
+		}
+	}
+	walk(reflect.TypeFor[config.Config]())
+	return keys
+}
