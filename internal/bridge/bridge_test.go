@@ -38,7 +38,7 @@ type rig struct {
 
 const secret = "s3cret"
 
-func newRig(t *testing.T, change ...func(*bridge.Settings)) *rig {
+func newRig(t testing.TB, change ...func(*bridge.Settings)) *rig {
 	t.Helper()
 	r := &rig{lot: testdb.New(t, "sqlite"), gate: gate.New(gate.Config{Secret: secret})}
 	r.lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY, serial TEXT, plate TEXT, op TEXT)")
@@ -58,7 +58,7 @@ func newRig(t *testing.T, change ...func(*bridge.Settings)) *rig {
 }
 
 // useSecret makes the client sign with another secret.
-func (r *rig) useSecret(t *testing.T, s string) {
+func (r *rig) useSecret(t testing.TB, s string) {
 	t.Helper()
 	c, err := sink.New(sink.Config{URL: r.server.URL, AppSecret: sink.Secret(s), Timeout: r.Settings.Timeout, Concurrency: r.Settings.Concurrency})
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func (r *rig) useSecret(t *testing.T, s string) {
 	r.Gate = c
 }
 
-func (r *rig) source(t *testing.T, table, name string) *bridge.Source {
+func (r *rig) source(t testing.TB, table, name string) *bridge.Source {
 	t.Helper()
 	lot := "P"
 	operator := "张三"
@@ -92,7 +92,7 @@ func (r *rig) source(t *testing.T, table, name string) *bridge.Source {
 }
 
 // insert adds n releases, each of a serial of its own.
-func (r *rig) insert(t *testing.T, n int) {
+func (r *rig) insert(t testing.TB, n int) {
 	t.Helper()
 	var values []string
 	for range n {

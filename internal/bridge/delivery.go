@@ -444,7 +444,9 @@ func (d *delivery) release(r ledger.Due, done bool) {
 		return
 	}
 	delete(d.chained, key)
-	d.queue = append(slices.Clip(c.records), d.queue...)
+	if len(c.records) > 0 {
+		d.queue = append(slices.Clip(c.records), d.queue...)
+	}
 }
 
 // settleAnswer takes an answer in: what it means for the record, and what for

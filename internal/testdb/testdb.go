@@ -41,7 +41,7 @@ var count atomic.Int64
 
 // New makes an empty lot of an engine. Where the engine needs a server that is
 // not there, the test is skipped, or fails where servers are required.
-func New(t *testing.T, engine string) *Lot {
+func New(t testing.TB, engine string) *Lot {
 	t.Helper()
 	switch engine {
 	case "sqlite":
@@ -55,7 +55,7 @@ func New(t *testing.T, engine string) *Lot {
 	return nil
 }
 
-func server(t *testing.T, name string) string {
+func server(t testing.TB, name string) string {
 	t.Helper()
 	dsn := os.Getenv(name)
 	if dsn == "" {
@@ -67,7 +67,7 @@ func server(t *testing.T, name string) string {
 	return dsn
 }
 
-func open(t *testing.T, driver, dsn string) *sql.DB {
+func open(t testing.TB, driver, dsn string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
@@ -76,20 +76,20 @@ func open(t *testing.T, driver, dsn string) *sql.DB {
 	return db
 }
 
-func newSQLite(t *testing.T) *Lot {
+func newSQLite(t testing.TB) *Lot {
 	path := filepath.Join(t.TempDir(), "停车 lot.db")
 	return &Lot{Driver: "sqlite", DSN: path, Admin: path, DB: open(t, "sqlite", sources.FileURI(path, "_pragma=busy_timeout(5000)"))}
 }
 
-func newPostgres(t *testing.T) *Lot { return postgresLot(t, "") }
+func newPostgres(t testing.TB) *Lot { return postgresLot(t, "") }
 
 // NewASCII makes a PostgreSQL lot that keeps bytes of no known encoding.
-func NewASCII(t *testing.T) *Lot {
+func NewASCII(t testing.TB) *Lot {
 	t.Helper()
 	return postgresLot(t, " ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
 }
 
-func postgresLot(t *testing.T, options string) *Lot {
+func postgresLot(t testing.TB, options string) *Lot {
 	t.Helper()
 	admin := server(t, "PARKBRIDGE_TEST_POSTGRES")
 	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
@@ -109,7 +109,7 @@ func postgresLot(t *testing.T, options string) *Lot {
 	return &Lot{Driver: "postgres", DB: open(t, "pgx", full), DSN: dsn(name+"_reader", "secret"), Admin: full, reader: name + "_reader"}
 }
 
-func newMySQL(t *testing.T) *Lot {
+func newMySQL(t testing.TB) *Lot {
 	admin := server(t, "PARKBRIDGE_TEST_MYSQL")
 	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
 	server := open(t, "mysql", admin)
@@ -128,14 +128,14 @@ func newMySQL(t *testing.T) *Lot {
 }
 
 // run executes a statement; cleanups run it after the test's context has ended.
-func run(t *testing.T, db *sql.DB, stmt string, args ...any) {
+func run(t testing.TB, db *sql.DB, stmt string, args ...any) {
 	t.Helper()
 	_, err := db.ExecContext(context.WithoutCancel(t.Context()), stmt, args...)
 	require.NoError(t, err, stmt)
 }
 
 // Exec runs a statement of the parking system.
-func (l *Lot) Exec(t *testing.T, stmt string, args ...any) {
+func (l *Lot) Exec(t testing.TB, stmt string, args ...any) {
 	t.Helper()
 	if l.Driver == "postgres" {
 		stmt = numbered(stmt)
@@ -159,7 +159,7 @@ func numbered(stmt string) string {
 }
 
 // Grant lets the reading account read a table, the README's own GRANT.
-func (l *Lot) Grant(t *testing.T, table string) {
+func (l *Lot) Grant(t testing.TB, table string) {
 	t.Helper()
 	if l.reader != "" {
 		run(t, l.DB, "GRANT SELECT ON "+table+" TO "+l.reader)
@@ -167,7 +167,7 @@ func (l *Lot) Grant(t *testing.T, table string) {
 }
 
 // GrantColumns lets the reading account read some columns of a table only.
-func (l *Lot) GrantColumns(t *testing.T, table, columns string) {
+func (l *Lot) GrantColumns(t testing.TB, table, columns string) {
 	t.Helper()
 	run(t, l.DB, "GRANT SELECT ("+columns+") ON "+table+" TO "+l.reader)
 }
