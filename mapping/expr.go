@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"parkbridge/sources"
+
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
-
-	"parkbridge/sources"
 )
 
 // expression is a compiled expr with the columns it reads.
@@ -107,11 +107,10 @@ func (r *rule) exprValue(v sources.Value) (any, error) {
 	case sources.Bool:
 		return v.Text == "true", nil
 	case sources.Int:
-		n, err := strconv.Atoi(v.Text)
-		if err != nil {
-			return v.Text, nil // beyond 64 bits signed: exact as text
+		if n, err := strconv.Atoi(v.Text); err == nil {
+			return n, nil
 		}
-		return n, nil
+		return v.Text, nil // beyond 64 bits signed: exact as text
 	case sources.Float:
 		return strconv.ParseFloat(v.Text, 64)
 	case sources.Local, sources.Time:

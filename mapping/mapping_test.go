@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"parkbridge/mapping"
 	"parkbridge/sources"
+
+	"github.com/stretchr/testify/require"
 )
 
 var contract = []mapping.Field{
@@ -35,15 +35,14 @@ func compile(t *testing.T, rules mapping.Rules, charset string) (*mapping.Progra
 	return p, problems
 }
 
-func ptr(s string) *string { return &s }
-
+//go:fix inline
 // mapOne maps a row of the column c through one rule for a field.
 func mapOne(t *testing.T, field string, r mapping.Rule, v sources.Value) (string, string) {
 	t.Helper()
 	if r.Column == "" && r.Const == nil && r.Expr == "" {
 		r.Column = "c"
 	}
-	p, problems := compile(t, mapping.Rules{"flow_no": {Const: ptr("F")}, field: r}, "")
+	p, problems := compile(t, mapping.Rules{"flow_no": {Const: new("F")}, field: r}, "")
 	require.Empty(t, problems)
 	values := make([]sources.Value, len(p.Needs()))
 	for i := range values {
@@ -90,12 +89,12 @@ func TestText(t *testing.T) {
 		"digits":                        {mapping.Rule{Transform: []string{"digits"}}, v(sources.Text, "No. 12-3"), "123", ""},
 		"values":                        {mapping.Rule{Values: map[string]string{"临时卡": "01"}}, v(sources.Text, "临时卡 "), "01", ""},
 		"values of a number":            {mapping.Rule{Values: map[string]string{"2": "b"}}, v(sources.Int, "2"), "b", ""},
-		"otherwise":                     {mapping.Rule{Values: map[string]string{"a": "b"}, Otherwise: ptr("z")}, v(sources.Text, "x"), "z", ""},
+		"otherwise":                     {mapping.Rule{Values: map[string]string{"a": "b"}, Otherwise: new("z")}, v(sources.Text, "x"), "z", ""},
 		"no otherwise":                  {mapping.Rule{Values: map[string]string{"a": "b"}}, v(sources.Text, "x"), "", `"x" is in no entry of values`},
-		"NULL skips values":             {mapping.Rule{Values: map[string]string{"a": "b"}, Default: ptr("d")}, sources.Value{}, "d", ""},
-		"empty goes to default":         {mapping.Rule{Default: ptr("未知")}, v(sources.Text, "  "), "未知", ""},
+		"NULL skips values":             {mapping.Rule{Values: map[string]string{"a": "b"}, Default: new("d")}, sources.Value{}, "d", ""},
+		"empty goes to default":         {mapping.Rule{Default: new("未知")}, v(sources.Text, "  "), "未知", ""},
 		"optional and empty: left out":  {mapping.Rule{}, v(sources.Text, ""), "", ""},
-		"const":                         {mapping.Rule{Const: ptr("01")}, sources.Value{}, "01", ""},
+		"const":                         {mapping.Rule{Const: new("01")}, sources.Value{}, "01", ""},
 		"a date in a text field":        {mapping.Rule{}, v(sources.Local, "2026-11-01 10:00:00"), "2026-11-01 10:00:00", ""},
 		"expr on an integer":            {mapping.Rule{Expr: `"EX" + string(c + 1)`}, v(sources.Int, "7"), "EX8", ""},
 		"expr on text":                  {mapping.Rule{Expr: `upper(c) + "!"`}, v(sources.Text, "ab "), "AB!", ""},
@@ -104,7 +103,7 @@ func TestText(t *testing.T) {
 		"expr on NULL":                  {mapping.Rule{Expr: `"EX" + string(c)`}, sources.Value{}, "", "NULL has no text"},
 		"expr joining NULL":             {mapping.Rule{Expr: `"EX" + c`}, sources.Value{}, "", "expr failed"},
 		"expr with another value":       {mapping.Rule{Expr: `"EX" + string(c ?? 0)`}, sources.Value{}, "EX0", ""},
-		"expr that is NULL":             {mapping.Rule{Expr: `c`, Default: ptr("d")}, sources.Value{}, "d", ""},
+		"expr that is NULL":             {mapping.Rule{Expr: `c`, Default: new("d")}, sources.Value{}, "d", ""},
 		"expr on a column with a space": {mapping.Rule{Expr: `$env["出场 时间"]`}, v(sources.Text, "x"), "x", ""},
 		"expr on a Chinese name":        {mapping.Rule{Expr: `车牌 + "!"`}, v(sources.Text, "x"), "x!", ""},
 		"expr knows revision and table": {mapping.Rule{Expr: `table + string(revision)`}, sources.Value{}, "pass0", ""},
@@ -176,7 +175,7 @@ func TestTimes(t *testing.T) {
 		"overlap hour takes the earlier":    {mapping.Rule{Timezone: "America/New_York"}, v(sources.Local, "2026-11-01 01:30:00"), "2026-11-01T05:30:00Z", ""},
 		"Shanghai's own summer time":        {mapping.Rule{}, v(sources.Local, "1988-07-01 09:00:00"), "1988-07-01T00:00:00Z", ""},
 		"half-hour overlap":                 {mapping.Rule{Timezone: "Australia/Lord_Howe"}, v(sources.Local, "2026-04-05 01:45:00"), "2026-04-04T14:45:00Z", ""},
-		"default is in the source's zone":   {mapping.Rule{Default: ptr("2026-11-01 10:00:00")}, sources.Value{}, "2026-11-01T02:00:00Z", ""},
+		"default is in the source's zone":   {mapping.Rule{Default: new("2026-11-01 10:00:00")}, sources.Value{}, "2026-11-01T02:00:00Z", ""},
 		"expr that joins date and clock":    {mapping.Rule{Expr: `c + " 10:00:00"`, Format: pattern}, v(sources.Text, "2026-11-01"), "2026-11-01T02:00:00Z", ""},
 		"expr that gives a time":            {mapping.Rule{Expr: `c`}, v(sources.Local, "2026-11-01 10:00:00.5"), "2026-11-01T02:00:00.500Z", ""},
 		"expr on an impossible time":        {mapping.Rule{Expr: `c`}, v(sources.Bad, "0000-00-00"), "", "column c"},
@@ -216,7 +215,7 @@ func TestMistakesInRules(t *testing.T) {
 	for want, rules := range map[string]mapping.Rules{
 		": has no rule for flow_no, which the gate requires":   {},
 		"plat: is not a field of the gate":                     {"plat": {Column: "p"}},
-		"plate: must have exactly one of column, const":        {"plate": {Column: "p", Const: ptr("x")}},
+		"plate: must have exactly one of column, const":        {"plate": {Column: "p", Const: new("x")}},
 		"color: must have exactly one of column, const":        {"color": {}},
 		"plate.charset: \"gbkk\" is not known":                 {"plate": {Column: "p", Charset: "gbkk"}},
 		"plate.transform: \"uper\" is not known; it is one of": {"plate": {Column: "p", Transform: []string{"uper"}}},
@@ -224,14 +223,14 @@ func TestMistakesInRules(t *testing.T) {
 		"op.format: pattern \"yyyy-mm-dd\" has no M":           {"op": {Column: "p", Format: []string{"yyyy-mm-dd"}}},
 		"op.format: pattern \"YYYY-MM-dd\": the letter 'Y'":    {"op": {Column: "p", Format: []string{"YYYY-MM-dd"}}},
 		"op.timezone: \"Shanghai\" is not a zone":              {"op": {Column: "p", Timezone: "Shanghai"}},
-		"op.default: must be a time":                           {"op": {Column: "p", Default: ptr("now")}},
+		"op.default: must be a time":                           {"op": {Column: "p", Default: new("now")}},
 		"op.invalid: must be error or omit":                    {"op": {Column: "p", Invalid: "skip"}},
 		"flow_no.invalid: cannot be omit":                      {"flow_no": {Column: "p", Invalid: "omit"}},
-		"plate.otherwise: goes with values":                    {"plate": {Column: "p", Otherwise: ptr("x")}},
+		"plate.otherwise: goes with values":                    {"plate": {Column: "p", Otherwise: new("x")}},
 		"color.values.蓝: \"9\" is not a value of color":        {"color": {Column: "p", Values: map[string]string{"蓝": "9"}}},
-		"color.otherwise: \"0\" is not a value":                {"color": {Column: "p", Values: map[string]string{"蓝": "1"}, Otherwise: ptr("0")}},
-		"color.default: \"x\" is not a value":                  {"color": {Column: "p", Default: ptr("x")}},
-		"color.const: \"x\" is not a value":                    {"color": {Const: ptr("x")}},
+		"color.otherwise: \"0\" is not a value":                {"color": {Column: "p", Values: map[string]string{"蓝": "1"}, Otherwise: new("0")}},
+		"color.default: \"x\" is not a value":                  {"color": {Column: "p", Default: new("x")}},
+		"color.const: \"x\" is not a value":                    {"color": {Const: new("x")}},
 		"plate.expr: unexpected token":                         {"plate": {Expr: `"a" +`}},
 		"plate.expr: now is not a function":                    {"plate": {Expr: `string(now())`}},
 		"plate.expr: fn is not a function":                     {"plate": {Expr: `fn(c)`}},

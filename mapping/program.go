@@ -210,8 +210,10 @@ func (p *Program) Map(values []sources.Value, origin Origin) (map[string]string,
 		if text != "" {
 			fields[r.field.Name] = text
 		} else if r.field.Required {
-			problems = append(problems, FieldError{Field: r.field.Name,
-				Problem: fmt.Sprintf("is NULL or empty (%s), the gate requires it, and the rule has no default", r.origin())})
+			problems = append(problems, FieldError{
+				Field:   r.field.Name,
+				Problem: fmt.Sprintf("is NULL or empty (%s), the gate requires it, and the rule has no default", r.origin()),
+			})
 		}
 	}
 	if problems != nil {

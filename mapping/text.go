@@ -7,13 +7,13 @@ import (
 	"strings"
 	"unicode"
 
+	"parkbridge/sources"
+
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/traditionalchinese"
 	"golang.org/x/text/width"
-
-	"parkbridge/sources"
 )
 
 // charsets maps the names of config to encodings; nil stands for UTF-8.
@@ -102,11 +102,10 @@ func (r *rule) asText(v sources.Value) (string, error) {
 	s := v.Text
 	switch v.Kind {
 	case sources.Float:
-		f, err := strconv.ParseFloat(s, 64)
-		if err != nil {
-			return s, nil // NaN and the infinities, as the database spells them
+		if f, err := strconv.ParseFloat(s, 64); err == nil {
+			return floatText(f), nil
 		}
-		return floatText(f), nil
+		return s, nil
 	case sources.Bytes:
 		var err error
 		if s, err = decode(s, r.charset); err != nil {

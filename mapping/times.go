@@ -8,9 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata" // booth PCs, Windows above all, have no zone database
+	_ "time/tzdata"
 
 	"parkbridge/sources"
+	// booth PCs, Windows above all, have no zone database.
 )
 
 // Numeric and vendor formats of times, beside patterns.
@@ -201,7 +202,7 @@ func compileFormat(pattern string) (timeFormat, error) {
 			i++
 		}
 	}
-	for _, need := range []rune("yMd") {
+	for _, need := range "yMd" {
 		if !slices.ContainsFunc(f.tokens, func(t token) bool { return t.letter == need }) {
 			return f, fmt.Errorf("pattern %q has no %c, so it makes no date", pattern, need)
 		}
@@ -217,13 +218,13 @@ func (f timeFormat) parse(s string, loc *time.Location) (time.Time, error) {
 	zone := loc
 	rest := s
 	for i, tok := range f.tokens {
-		switch {
-		case tok.letter == 0:
+		switch tok.letter {
+		case 0:
 			if !strings.HasPrefix(rest, tok.text) {
 				return time.Time{}, errNoMatch
 			}
 			rest = rest[len(tok.text):]
-		case tok.letter == 'a':
+		case 'a':
 			switch mark := strings.ToUpper(clip(rest, 2)); {
 			case mark == "AM" || mark == "PM":
 				part['a'] = int(mark[0]/'P') * 12
@@ -234,7 +235,7 @@ func (f timeFormat) parse(s string, loc *time.Location) (time.Time, error) {
 			default:
 				return time.Time{}, errNoMatch
 			}
-		case tok.letter == 'X':
+		case 'X':
 			t, err := time.Parse("Z07:00", rest)
 			if err != nil {
 				if t, err = time.Parse("Z0700", rest); err != nil {

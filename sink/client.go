@@ -199,8 +199,7 @@ func (c *Client) Send(ctx context.Context, fields map[string]string) Reply {
 // clean makes a transport error fit for a record: without the URL, which may
 // hold a password, and without the client's own wording around it.
 func (c *Client) clean(err error) string {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		if ue.Timeout() {
 			return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
 		}

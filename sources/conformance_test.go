@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-
 	"parkbridge/internal/testdb"
 	"parkbridge/sources"
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/postgres"
 	"parkbridge/sources/sqlite"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,6 +25,7 @@ var drivers = sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driv
 
 // TestConformance holds every engine to the same promises.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for _, engine := range testdb.Engines {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
@@ -510,6 +511,7 @@ func oneSeek(t *testing.T, lot *testdb.Lot) {
 		require.NoError(t, err)
 		rows, err := conn.QueryContext(t.Context(), stmt, args...)
 		require.NoError(t, err)
+		defer rows.Close()
 		n := 0
 		for rows.Next() {
 			n++

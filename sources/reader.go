@@ -143,8 +143,10 @@ type Reader struct {
 func Open(ctx context.Context, drivers Registry, cfg Config, needs []Need) (*Reader, error) {
 	driver, ok := drivers[cfg.Driver]
 	if !ok {
-		return nil, &ConfigError{Source: cfg.Name, Key: "driver",
-			Problem: fmt.Sprintf("%q is not known; it is one of %s", cfg.Driver, strings.Join(drivers.Names(), ", "))}
+		return nil, &ConfigError{
+			Source: cfg.Name, Key: "driver",
+			Problem: fmt.Sprintf("%q is not known; it is one of %s", cfg.Driver, strings.Join(drivers.Names(), ", ")),
+		}
 	}
 	db, dialect, err := driver.Open(ctx, cfg)
 	if err != nil {
@@ -182,8 +184,10 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		if c, ok := findColumn(all, name); ok {
 			return c, nil
 		}
-		e := &ConfigError{Source: r.cfg.Name, Key: key,
-			Problem: fmt.Sprintf("%q is not a column of %s, which has %s", name, r.place(), columnNames(all))}
+		e := &ConfigError{
+			Source: r.cfg.Name, Key: key,
+			Problem: fmt.Sprintf("%q is not a column of %s, which has %s", name, r.place(), columnNames(all)),
+		}
 		if rule {
 			e.Column = name
 		}
@@ -202,9 +206,11 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		r.fields = append(r.fields, Field{Column: c})
 	}
 	if len(r.cfg.Key) == 1 && r.cfg.Cursor == r.cfg.Key[0] && !r.order[0].Integer {
-		return &ConfigError{Source: r.cfg.Name, Key: "cursor",
+		return &ConfigError{
+			Source: r.cfg.Name, Key: "cursor",
 			Problem: fmt.Sprintf("is the key %s by default, but that is of type %s and not an integer, so new rows need not sort last; name the column that new rows are read by, such as a time",
-				r.order[0].Name, r.order[0].Type)}
+				r.order[0].Name, r.order[0].Type),
+		}
 	}
 	if err := r.checkStart(); err != nil {
 		return err

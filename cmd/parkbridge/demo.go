@@ -11,13 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink/gate"
 	"parkbridge/sources"
+
+	"github.com/spf13/cobra"
 )
 
 //go:embed demo.yaml
@@ -147,7 +147,7 @@ func makeLot(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // the commit has said it
+	defer db.Close()
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func makeLot(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer insert.Close() //nolint:errcheck // ends with the transaction
+	defer insert.Close()
 	plates := []string{"粤B12345", "粤b88k99", "川A8K2P6", "沪AD12345", "京N00001", "无牌车"}
 	colors := []any{"蓝", "黄", "绿", "白", "紫", nil}
 	kinds := []any{"临时卡", "月卡", "贵宾卡", "储值卡", nil}

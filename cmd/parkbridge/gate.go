@@ -10,9 +10,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"parkbridge/sink/gate"
+
+	"github.com/spf13/cobra"
 )
 
 func (a *app) gateCommand() *cobra.Command {
@@ -43,7 +43,7 @@ A GET of its address gives its counts.`,
 			if err != nil {
 				return classed(err)
 			}
-			defer f.Close() //nolint:errcheck // every line was written on its own
+			defer f.Close()
 			cfg.Store = f
 			g := gate.New(cfg)
 			if _, err := f.Seek(0, io.SeekStart); err != nil {

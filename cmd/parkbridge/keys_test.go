@@ -21,16 +21,17 @@ func configKeys() []string {
 				return
 			}
 			seen[t] = true
-			for i := range t.NumField() {
-				tag, ok := t.Field(i).Tag.Lookup("yaml")
+			for field := range t.Fields() {
+				tag, ok := field.Tag.Lookup("yaml")
 				if !ok {
 					continue
 				}
 				if name, _, _ := strings.Cut(tag, ","); name != "" {
 					keys = append(keys, name)
 				}
-				walk(t.Field(i).Type)
+				walk(field.Type)
 			}
+		default: // a scalar
 		}
 	}
 	walk(reflect.TypeFor[config.Config]())

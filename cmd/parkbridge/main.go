@@ -12,8 +12,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/spf13/cobra"
-
 	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
@@ -21,6 +19,8 @@ import (
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/postgres"
 	"parkbridge/sources/sqlite"
+
+	"github.com/spf13/cobra"
 )
 
 // Exit codes; the first that applies.

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
 	"parkbridge/sources"
+
+	"github.com/spf13/cobra"
 )
 
 func (a *app) recordsCommand() *cobra.Command {
@@ -345,8 +345,14 @@ func (a *app) showRecord(r *ledger.Record) {
 		return
 	}
 	for _, l := range [][2]string{
-		{"at", localTime(r.LastAttemptAt)}, {"code", r.Code}, {"message", r.Message}, {"hint", r.Hint}, {"seqno", r.SeqNo},
-		{"http status", zeroEmpty(r.HTTPStatus)}, {"attempts", zeroEmpty(r.Attempts)}, {"delivered", localTime(r.DeliveredAt)},
+		{"at", localTime(r.LastAttemptAt)},
+		{"code", r.Code},
+		{"message", r.Message},
+		{"hint", r.Hint},
+		{"seqno", r.SeqNo},
+		{"http status", zeroEmpty(r.HTTPStatus)},
+		{"attempts", zeroEmpty(r.Attempts)},
+		{"delivered", localTime(r.DeliveredAt)},
 	} {
 		if l[1] != "" {
 			fmt.Fprintf(a.stdout, "  %s %s\n", pad(l[0], 20), l[1])

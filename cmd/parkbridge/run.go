@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/spf13/cobra"
-
 	"parkbridge/internal/daemon"
+
+	"github.com/spf13/cobra"
 )
 
 func (a *app) runCommand() *cobra.Command {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/spf13/cobra"
-
 	"parkbridge/internal/bridge"
 	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
+
+	"github.com/spf13/cobra"
 )
 
 func (a *app) syncCommand() *cobra.Command {
@@ -72,8 +72,7 @@ func (a *app) finishSync(app *daemon.App, log *slog.Logger, r bridge.Report) err
 
 // syncExit picks the first exit code that applies.
 func syncExit(r bridge.Report, failure error) error {
-	var mistakes *config.Error
-	if errors.As(failure, &mistakes) {
+	if _, ok := errors.AsType[*config.Error](failure); ok {
 		return &exit{exitUsage, failure}
 	}
 	if failure != nil {

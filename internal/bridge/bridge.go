@@ -10,13 +10,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"parkbridge/internal/capture"
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
 	"parkbridge/sink"
 	"parkbridge/sources"
+
+	"golang.org/x/time/rate"
 )
 
 // Gate is what the bridge needs of the sink.
@@ -196,7 +196,7 @@ func (b *Bridge) finish(ctx context.Context, s *Source, d *delivery, failure err
 func (b *Bridge) captureOnce(ctx context.Context, s *Source, d *delivery) error {
 	err := b.poll(ctx, s, d)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil // stopped between two pages; the mark stands where the last one landed
+		err = nil // stopped between two pages; the mark stands where the last one landed
 	}
 	if err != nil {
 		if cerr := s.Close(); cerr != nil {

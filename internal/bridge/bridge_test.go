@@ -3,17 +3,12 @@ package bridge_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/robfig/cron/v3"
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"parkbridge/internal/bridge"
 	"parkbridge/internal/ledger"
@@ -23,6 +18,10 @@ import (
 	"parkbridge/sink/gate"
 	"parkbridge/sources"
 	"parkbridge/sources/sqlite"
+
+	"github.com/robfig/cron/v3"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,7 +50,7 @@ func newRig(t testing.TB, change ...func(*bridge.Settings)) *rig {
 	for _, f := range change {
 		f(&set)
 	}
-	r.Bridge = &bridge.Bridge{Ledger: l, Settings: set, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now}
+	r.Bridge = &bridge.Bridge{Ledger: l, Settings: set, Log: slog.New(slog.DiscardHandler), Now: time.Now}
 	r.useSecret(t, secret)
 	r.Sources = []*bridge.Source{r.source(t, "pass", "north")}
 	return r

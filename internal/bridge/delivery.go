@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
+
+	"golang.org/x/time/rate"
 )
 
 // delivery sends due records and settles the answers. One goroutine conducts:
@@ -218,8 +218,10 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 			for j := range d.jobs {
 				begun := d.b.Now()
 				reply := d.b.Gate.Send(calls, j.Fields)
-				d.answers <- answer{job: j, reply: reply, begun: begun, at: d.b.Now().Truncate(time.Millisecond),
-					cut: calls.Err() != nil && reply.Outcome == sink.Retry}
+				d.answers <- answer{
+					job: j, reply: reply, begun: begun, at: d.b.Now().Truncate(time.Millisecond),
+					cut: calls.Err() != nil && reply.Outcome == sink.Retry,
+				}
 			}
 		})
 	}

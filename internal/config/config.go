@@ -16,14 +16,14 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/robfig/cron/v3"
-
 	"parkbridge/internal/capture"
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
 	"parkbridge/sink"
 	"parkbridge/sources"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/robfig/cron/v3"
 )
 
 // Config is a whole, validated configuration.
@@ -250,8 +250,8 @@ var sourceName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$`)
 var cronParser = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 
 func (s *Source) complete(parkUUID string, report func(key, problem string)) {
-	s.Config.Defaults()
-	s.Config.Validate(report)
+	s.Defaults()
+	s.Validate(report)
 	s.Capture.Defaults()
 	s.Capture.Validate(cronParser, report)
 	if s.Name != "" && !sourceName.MatchString(s.Name) {

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"parkbridge/sources"
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/sqlite"
+
+	"github.com/stretchr/testify/require"
 )
 
 var drivers = sources.NewRegistry(sqlite.Driver(), mysql.Driver())
@@ -115,7 +115,7 @@ sources:
     reconcile: { window: 1 day }
     mapping:
       flow_no: { expr: '"EX" + ' }
-      plate: { column: plate_no, transfrom: [upper] }
+      plate: { column: plate_no, transform: [upper] }
       plate_color: { column: color, values: { 蓝: 9 } }
       plate: other
       plat: x

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -232,9 +233,7 @@ func fieldsOf(v reflect.Value) (fields map[string]field, short string) {
 		name, options, _ := strings.Cut(tag, ",")
 		if options == "inline" {
 			inner, _ := fieldsOf(v.Field(i))
-			for k, f := range inner {
-				fields[k] = f
-			}
+			maps.Copy(fields, inner)
 			continue
 		}
 		if options == "short" {

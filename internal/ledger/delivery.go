@@ -111,12 +111,8 @@ func (l *Ledger) lists(ctx context.Context, q DueQuery) (sourceList, unordered s
 }
 
 func (l *Ledger) due(ctx context.Context, query string, args ...any) ([]Due, error) {
-	rows, err := l.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("reading pending records: %w", classed(err))
-	}
 	var out []Due
-	err = eachRow(rows, func() error {
+	err := each(ctx, l.read, func(rows *sql.Rows) error {
 		var d Due
 		var fields []byte
 		var code sql.NullString
@@ -130,7 +126,7 @@ func (l *Ledger) due(ctx context.Context, query string, args ...any) ([]Due, err
 		}
 		out = append(out, d)
 		return json.Unmarshal(fields, &out[len(out)-1].Fields)
-	})
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading pending records: %w", err)
 	}

@@ -72,29 +72,34 @@ func (l *Ledger) Known(ctx context.Context, source, table string, keys []string)
 		if err != nil {
 			return nil, err
 		}
-		rows, err := l.read.QueryContext(ctx, `SELECT row_key, content_hash FROM sync_status
+		err = each(ctx, l.read, func(rows *sql.Rows) error {
+			var key, hash string
+			err := rows.Scan(&key, &hash)
+			known[key] = hash
+			return err
+		}, `SELECT row_key, content_hash FROM sync_status
 			WHERE source = ? AND table_name = ? AND generation = 1 AND row_key IN (SELECT value FROM json_each(?)) ORDER BY revision`, source, table, list)
 		if err != nil {
-			return nil, fmt.Errorf("looking up keys of source %s: %w", source, classed(err))
-		}
-		if err := eachRow(rows, func() error {
-			var key, hash string
-			if err := rows.Scan(&key, &hash); err != nil {
-				return err
-			}
-			known[key] = hash
-			return nil
-		}); err != nil {
 			return nil, fmt.Errorf("looking up keys of source %s: %w", source, err)
 		}
 	}
 	return known, nil
 }
 
-func eachRow(rows *sql.Rows, f func() error) error {
+// querier is a *sql.DB, a *sql.Tx or a *sql.Conn.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// each runs a query and hands its rows over one by one.
+func each(ctx context.Context, db querier, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return classed(err)
+	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := f(); err != nil {
+		if err := scan(rows); err != nil {
 			return err
 		}
 	}
@@ -196,13 +201,8 @@ func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 	if err != nil {
 		return err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT id, park_uuid, flow_no, source, row_key FROM sync_status
-		WHERE flow_no IN (SELECT value FROM json_each(?))`, list)
-	if err != nil {
-		return err
-	}
 	taken := map[number]owner{}
-	if err := eachRow(rows, func() error {
+	if err := each(ctx, tx, func(rows *sql.Rows) error {
 		var id int64
 		var n number
 		var source, key string
@@ -211,7 +211,7 @@ func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 		}
 		taken[n] = owner{id, fmt.Sprintf("record %d (source %s, key %s)", id, source, key)}
 		return nil
-	}); err != nil {
+	}, `SELECT id, park_uuid, flow_no, source, row_key FROM sync_status WHERE flow_no IN (SELECT value FROM json_each(?))`, list); err != nil {
 		return err
 	}
 	for _, m := range all {

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-
 	"parkbridge/internal/ledger"
 	"parkbridge/sources"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -203,8 +203,10 @@ func TestSettle(t *testing.T) {
 	f.clock.add(time.Second)
 	f.settle(t,
 		ledger.Settlement{ID: 1, State: ledger.Delivered, Attempted: true, Code: "1001", Message: "OK", SeqNo: "s1", HTTPStatus: 200},
-		ledger.Settlement{ID: 2, State: ledger.Rejected, Attempted: true, Code: "400", Message: "参数错误", Hint: "plate", HTTPStatus: 400,
-			Problems: []ledger.Problem{{Field: "plate", Problem: "?"}}},
+		ledger.Settlement{
+			ID: 2, State: ledger.Rejected, Attempted: true, Code: "400", Message: "参数错误", Hint: "plate", HTTPStatus: 400,
+			Problems: []ledger.Problem{{Field: "plate", Problem: "?"}},
+		},
 		ledger.Settlement{ID: 3, State: ledger.Pending, Attempted: true, NextAttempt: f.clock.Now().Add(time.Hour), Message: "no answer"})
 	r := f.only(t, ledger.Filter{IDs: []int64{1}})
 	require.Equal(t, ledger.Delivered, r.State)

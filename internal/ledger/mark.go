@@ -8,9 +8,9 @@ import (
 	"net/url"
 	"os"
 
-	"github.com/gofrs/flock"
-
 	"parkbridge/sources"
+
+	"github.com/gofrs/flock"
 )
 
 // Mark is where the reading of a source stands.

@@ -120,16 +120,12 @@ func (l *Ledger) Records(ctx context.Context, f Filter) ([]Record, error) {
 	if f.Limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", f.Limit)
 	}
-	rows, err := l.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("listing records: %w", classed(err))
-	}
 	var out []Record
-	err = eachRow(rows, func() error {
+	err := each(ctx, l.read, func(rows *sql.Rows) error {
 		r, err := scanRecord(rows)
 		out = append(out, r)
 		return err
-	})
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("listing records: %w", err)
 	}
@@ -258,7 +254,7 @@ func (l *Ledger) Resend(ctx context.Context, f Filter) (resent, wiped int, err e
 		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_status"+where+" AND fields IS NULL", args...).Scan(&wiped); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'pending', attempts = 0, next_attempt_at = ?"+where+" AND fields IS NOT NULL",
+		res, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'pending', attempts = 0, next_attempt_at = ?"+where+" AND fields IS NOT NULL", //nolint:gosec // where holds placeholders only
 			append([]any{stamp(l.now())}, args...)...)
 		if err != nil {
 			return err

@@ -49,29 +49,21 @@ func (l *Ledger) FinishRun(ctx context.Context, id int64, failure error) (Run, e
 	if failure != nil {
 		text = failure.Error()
 	}
-	rows, err := l.write.QueryContext(ctx, "UPDATE sync_run SET finished_at = ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), text, id)
-	runs, err := scanRuns(rows, err)
-	if err != nil || len(runs) == 0 {
-		return Run{}, fmt.Errorf("noting the end of a run: %w", errors.Join(err, sqlNone(runs)))
+	runs, err := scanRuns(ctx, l.write, "UPDATE sync_run SET finished_at = ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), text, id)
+	if err == nil && len(runs) == 0 {
+		err = sql.ErrNoRows
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("noting the end of a run: %w", err)
 	}
 	return runs[0], nil
 }
 
-func sqlNone(runs []Run) error {
-	if len(runs) == 0 {
-		return sql.ErrNoRows
-	}
-	return nil
-}
-
 const runColumns = "id, source, started_at, COALESCE(finished_at, ''), read_rows, landed, delivered, rejected, invalid, COALESCE(error, '')"
 
-func scanRuns(rows *sql.Rows, err error) ([]Run, error) {
-	if err != nil {
-		return nil, classed(err)
-	}
+func scanRuns(ctx context.Context, db querier, query string, args ...any) ([]Run, error) {
 	var out []Run
-	err = eachRow(rows, func() error {
+	err := each(ctx, db, func(rows *sql.Rows) error {
 		var r Run
 		var started, finished string
 		if err := rows.Scan(&r.ID, &r.Source, &started, &finished, &r.Read, &r.Landed, &r.Delivered, &r.Rejected, &r.Invalid, &r.Error); err != nil {
@@ -80,14 +72,17 @@ func scanRuns(rows *sql.Rows, err error) ([]Run, error) {
 		r.StartedAt, r.FinishedAt = unstamp(started), unstamp(finished)
 		out = append(out, r)
 		return nil
-	})
+	}, query, args...)
 	return out, err
 }
 
 // Runs lists the latest runs, newest first; of all sources where source is "".
 func (l *Ledger) Runs(ctx context.Context, source string, limit int) ([]Run, error) {
-	rows, err := l.read.QueryContext(ctx, "SELECT "+runColumns+" FROM sync_run WHERE ? IN ('', source) ORDER BY id DESC LIMIT ?", source, limit)
-	runs, err := scanRuns(rows, err)
+	where, args := "", []any{limit}
+	if source != "" {
+		where, args = " WHERE source = ?", []any{source, limit}
+	}
+	runs, err := scanRuns(ctx, l.read, "SELECT "+runColumns+" FROM sync_run"+where+" ORDER BY id DESC LIMIT ?", args...)
 	if err != nil {
 		return nil, fmt.Errorf("listing runs: %w", err)
 	}
@@ -125,17 +120,13 @@ func (l *Ledger) Status(ctx context.Context, source string) (SourceStatus, error
 		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
 	}
 	s.Holder, s.MovedAt = holder.String, unstamp(moved.String)
-	rows, err := l.read.QueryContext(ctx, "SELECT state, COUNT(*) FROM sync_status WHERE source = ? GROUP BY state", source)
-	if err != nil {
-		return s, fmt.Errorf("counting records of source %s: %w", source, classed(err))
-	}
-	if err := eachRow(rows, func() error {
+	if err := each(ctx, l.read, func(rows *sql.Rows) error {
 		var state string
 		var n int
 		err := rows.Scan(&state, &n)
 		s.Counts[state] = n
 		return err
-	}); err != nil {
+	}, "SELECT state, COUNT(*) FROM sync_status WHERE source = ? GROUP BY state", source); err != nil {
 		return s, fmt.Errorf("counting records of source %s: %w", source, err)
 	}
 	var oldest sql.NullString
@@ -152,20 +143,4 @@ func (l *Ledger) Status(ctx context.Context, source string) (SourceStatus, error
 		s.LastRun = &runs[0]
 	}
 	return s, nil
-}
-
-// Sources lists every source the ledger has heard of.
-func (l *Ledger) Sources(ctx context.Context) ([]string, error) {
-	rows, err := l.read.QueryContext(ctx, "SELECT source FROM high_water_mark ORDER BY source")
-	if err != nil {
-		return nil, fmt.Errorf("listing sources: %w", classed(err))
-	}
-	var out []string
-	err = eachRow(rows, func() error {
-		var s string
-		err := rows.Scan(&s)
-		out = append(out, s)
-		return err
-	})
-	return out, err
 }

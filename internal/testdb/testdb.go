@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"parkbridge/sources"
+
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // "pgx" for database/sql
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
-
-	"parkbridge/sources"
 )
 
 // Lot is a database of a parking lot, made for one test.
@@ -77,11 +77,15 @@ func open(t testing.TB, driver, dsn string) *sql.DB {
 }
 
 func newSQLite(t testing.TB) *Lot {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "停车 lot.db")
 	return &Lot{Driver: "sqlite", DSN: path, Admin: path, DB: open(t, "sqlite", sources.FileURI(path, "_pragma=busy_timeout(5000)"))}
 }
 
-func newPostgres(t testing.TB) *Lot { return postgresLot(t, "") }
+func newPostgres(t testing.TB) *Lot {
+	t.Helper()
+	return postgresLot(t, "")
+}
 
 // NewASCII makes a PostgreSQL lot that keeps bytes of no known encoding.
 func NewASCII(t testing.TB) *Lot {
@@ -110,6 +114,7 @@ func postgresLot(t testing.TB, options string) *Lot {
 }
 
 func newMySQL(t testing.TB) *Lot {
+	t.Helper()
 	admin := server(t, "PARKBRIDGE_TEST_MYSQL")
 	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
 	server := open(t, "mysql", admin)

@@ -12,9 +12,9 @@ func main() {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it never blocks
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "freeport:", err)
-		os.Exit(1) //nolint:forbidigo // this is main
+		os.Exit(1)
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	fmt.Println(port) //nolint:forbidigo // its whole purpose
+	fmt.Println(port)
 }

@@ -151,7 +151,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		override.write(w, g.seqno())
 		return
 	}
-	code, message, hint := "", "", ""
+	var code, message, hint string
 	if err != nil {
 		code, message = "400", "请求参数错误: "+err.Error()
 	} else {
@@ -260,7 +260,7 @@ func (g *Gate) Load(r io.Reader) error {
 	dec := json.NewDecoder(r)
 	for {
 		var fields map[string]string
-		if err := dec.Decode(&fields); err == io.EOF { //nolint:errorlint // as the manual of Decode says
+		if err := dec.Decode(&fields); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("reading the gate's store: %w", err)

@@ -10,12 +10,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"parkbridge/sources"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"parkbridge/sources"
 )
 
 // Driver is registered as "postgres". Its DSN is a URL

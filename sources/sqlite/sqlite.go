@@ -13,10 +13,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"parkbridge/sources"
+
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"parkbridge/sources"
 )
 
 // Driver is registered as "sqlite". Its DSN is a path or a file: URI.
@@ -54,7 +54,7 @@ func (d *db) Close() error { return d.pool.Close() }
 func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" LIMIT 0")
+	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" LIMIT 0") //nolint:gosec // names are quoted, a query is the config's own
 	if err != nil && strings.Contains(err.Error(), "no such table") {
 		return nil, fmt.Errorf("%w: %w", sources.ErrNoTable, err)
 	}
@@ -69,8 +69,10 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 	var columns []sources.Column
 	for _, t := range types {
 		typ := strings.ToUpper(t.DatabaseTypeName())
-		columns = append(columns, sources.Column{Name: t.Name(), Type: typ,
-			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ)})
+		columns = append(columns, sources.Column{
+			Name: t.Name(), Type: typ,
+			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ),
+		})
 	}
 	return columns, classed(rows.Err())
 }
@@ -117,8 +119,7 @@ func (d *db) Query(ctx context.Context, query string, fields []sources.Field, ar
 // the file, or a writer that died left a journal a read-only connection may
 // not roll back.
 func classed(err error) error {
-	var se *sqlite.Error
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch se.Code() & 0xff {
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 			return fmt.Errorf("%w: %w", sources.ErrBusy, err)
@@ -179,8 +180,9 @@ func (dialect) Native(c sources.Column, v sources.Value) (string, error) {
 			return "t'" + hex.EncodeToString([]byte(v.Text)) + "'", nil
 		}
 		return "x'" + hex.EncodeToString([]byte(v.Text)) + "'", nil
+	default:
+		return "", fmt.Errorf("a %s cannot be a key or cursor", v.Kind)
 	}
-	return "", fmt.Errorf("a %s cannot be a key or cursor", v.Kind)
 }
 
 func (dialect) Arg(c sources.Column, native string) (any, error) {
