@@ -35,8 +35,9 @@ func compile(t *testing.T, rules mapping.Rules, charset string) (*mapping.Progra
 	return p, problems
 }
 
-//go:fix inline
 // mapOne maps a row of the column c through one rule for a field.
+//
+//go:fix inline
 func mapOne(t *testing.T, field string, r mapping.Rule, v sources.Value) (string, string) {
 	t.Helper()
 	if r.Column == "" && r.Const == nil && r.Expr == "" {

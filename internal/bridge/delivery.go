@@ -311,6 +311,10 @@ func (d *delivery) dispatch(ctx context.Context) error {
 			if d.sending > 0 {
 				return nil // one at a time, and only when all others are answered
 			}
+			// What is answered must be settled, or the ledger would offer it again.
+			if !d.settler.flush() {
+				return nil // stop gives the error
+			}
 			probe = true
 			next, err = d.nextProbe(ctx)
 			if next == nil && err == nil {
@@ -419,10 +423,6 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 
 // nextProbe gives the record to try the gate with.
 func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
-	// What is answered must be settled, or the ledger would offer it again.
-	if err := d.settler.flush(); err != nil {
-		return nil, err
-	}
 	excluded := append(d.suspectIDs(), slices.Collect(maps.Keys(d.probed))...)
 	due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), excluded)
 	if err != nil || len(due) == 0 {

@@ -175,8 +175,8 @@ func (d *delivery) conduct(ctx context.Context) error {
 		case d.mode == stopped && !paused && d.sending == 0:
 			paused = true
 			// What was fetched may be ended or mended by a person meanwhile.
-			if d.settler.flush() != nil {
-				return nil // the settler has failed, and stop gives its error
+			if !d.settler.flush() {
+				return nil // stop gives the error
 			}
 			d.newSweep()
 			wait := d.pauseFor(&pause)
@@ -223,8 +223,8 @@ func (d *delivery) pauseFor(pause *time.Duration) time.Duration {
 // lookAround begins a new sweep where the last one is through, and sees
 // whether a person has resumed the sink meanwhile.
 func (d *delivery) lookAround(ctx context.Context, paused *bool) error {
-	if d.settler.flush() != nil {
-		return nil // the settler has failed, and stop gives its error
+	if !d.settler.flush() {
+		return nil // stop gives the error
 	}
 	if d.mode == stopped {
 		s, err := d.b.Ledger.Sink(context.WithoutCancel(ctx))

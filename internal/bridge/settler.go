@@ -49,12 +49,13 @@ func (s *settler) add(x ledger.Settlement, state ledger.SinkState) {
 // addState writes the sink's state down without a settlement.
 func (s *settler) addState(state ledger.SinkState) { s.in <- settleItem{sink: state, only: true} }
 
-// flush returns when all that was added is written.
-func (s *settler) flush() error {
+// flush returns when all that was added is written. ok is false where the
+// settler has failed; close gives the error.
+func (s *settler) flush() (ok bool) {
 	flushed := make(chan struct{})
 	s.in <- settleItem{flushed: flushed}
 	<-flushed
-	return s.failure()
+	return s.failure() == nil
 }
 
 func (s *settler) failure() error {
