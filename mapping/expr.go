@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"parkbridge/sources"
-
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
+
+	"parkbridge/sources"
 )
 
 // expression is a compiled expr with the columns it reads.

@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"parkbridge/mapping"
 	"parkbridge/sources"
-
-	"github.com/stretchr/testify/require"
 )
 
 var contract = []mapping.Field{

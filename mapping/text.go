@@ -7,13 +7,13 @@ import (
 	"strings"
 	"unicode"
 
-	"parkbridge/sources"
-
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/traditionalchinese"
 	"golang.org/x/text/width"
+
+	"parkbridge/sources"
 )
 
 // charsets maps the names of config to encodings; nil stands for UTF-8.

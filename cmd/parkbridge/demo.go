@@ -11,13 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink/gate"
 	"parkbridge/sources"
-
-	"github.com/spf13/cobra"
 )
 
 //go:embed demo.yaml

@@ -16,11 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"parkbridge/internal/testdb"
 	"parkbridge/sink"
 	"parkbridge/sink/gate"
-
-	"github.com/stretchr/testify/require"
 )
 
 // program is the built program, which the tests run as a user would.

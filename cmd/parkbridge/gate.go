@@ -10,9 +10,9 @@ import (
 	"os"
 	"time"
 
-	"parkbridge/sink/gate"
-
 	"github.com/spf13/cobra"
+
+	"parkbridge/sink/gate"
 )
 
 func (a *app) gateCommand() *cobra.Command {

@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
@@ -19,8 +21,6 @@ import (
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/postgres"
 	"parkbridge/sources/sqlite"
-
-	"github.com/spf13/cobra"
 )
 
 // Exit codes; the first that applies.

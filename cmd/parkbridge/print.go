@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"parkbridge/internal/ledger"
-
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	prettytext "github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
+
+	"parkbridge/internal/ledger"
 )
 
 func (a *app) printJSON(v any) error {

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
 	"parkbridge/sources"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) recordsCommand() *cobra.Command {

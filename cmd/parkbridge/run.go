@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 
-	"parkbridge/internal/daemon"
-
 	"github.com/spf13/cobra"
+
+	"parkbridge/internal/daemon"
 )
 
 func (a *app) runCommand() *cobra.Command {

@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sources"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) statusCommand() *cobra.Command {

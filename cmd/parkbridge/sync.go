@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/spf13/cobra"
+
 	"parkbridge/internal/bridge"
 	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) syncCommand() *cobra.Command {

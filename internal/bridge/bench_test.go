@@ -5,10 +5,10 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"parkbridge/internal/bridge"
 	"parkbridge/sink"
-
-	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkSync carries rows from an SQLite lot through the ledger to a gate

@@ -10,13 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"parkbridge/internal/capture"
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
 	"parkbridge/sink"
 	"parkbridge/sources"
-
-	"golang.org/x/time/rate"
 )
 
 // Gate is what the bridge needs of the sink.

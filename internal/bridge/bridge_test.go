@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/robfig/cron/v3"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
 	"parkbridge/internal/bridge"
 	"parkbridge/internal/ledger"
 	"parkbridge/internal/testdb"
@@ -18,10 +22,6 @@ import (
 	"parkbridge/sink/gate"
 	"parkbridge/sources"
 	"parkbridge/sources/sqlite"
-
-	"github.com/robfig/cron/v3"
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

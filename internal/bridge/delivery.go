@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
-
-	"golang.org/x/time/rate"
 )
 
 // delivery sends due records and settles the answers. One goroutine conducts:

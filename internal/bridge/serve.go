@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"parkbridge/internal/ledger"
-
 	"github.com/robfig/cron/v3"
+
+	"parkbridge/internal/ledger"
 )
 
 const (

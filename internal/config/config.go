@@ -16,14 +16,14 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/goccy/go-yaml/ast"
+	"github.com/robfig/cron/v3"
+
 	"parkbridge/internal/capture"
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
 	"parkbridge/sink"
 	"parkbridge/sources"
-
-	"github.com/goccy/go-yaml/ast"
-	"github.com/robfig/cron/v3"
 )
 
 // Config is a whole, validated configuration.

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"parkbridge/sources"
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/sqlite"
-
-	"github.com/stretchr/testify/require"
 )
 
 var drivers = sources.NewRegistry(sqlite.Driver(), mysql.Driver())

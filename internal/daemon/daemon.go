@@ -12,14 +12,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/robfig/cron/v3"
+	"gopkg.in/natefinch/lumberjack.v2"
+
 	"parkbridge/internal/bridge"
 	"parkbridge/internal/config"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
 	"parkbridge/sources"
-
-	"github.com/robfig/cron/v3"
-	"gopkg.in/natefinch/lumberjack.v2"
 )
 
 // App is a wired program: an open ledger, a client of the gate, and the

@@ -15,13 +15,13 @@ import (
 	"strings"
 	"time"
 
-	"parkbridge/migrations"
-	"parkbridge/sources"
-
 	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"parkbridge/migrations"
+	"parkbridge/sources"
 )
 
 // Config says where the ledger is.

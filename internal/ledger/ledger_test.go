@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"parkbridge/internal/ledger"
-	"parkbridge/sources"
-
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"parkbridge/internal/ledger"
+	"parkbridge/sources"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

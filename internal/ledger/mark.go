@@ -8,9 +8,9 @@ import (
 	"net/url"
 	"os"
 
-	"parkbridge/sources"
-
 	"github.com/gofrs/flock"
+
+	"parkbridge/sources"
 )
 
 // Mark is where the reading of a source stands.

@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"parkbridge/sources"
-
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // "pgx" for database/sql
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
+
+	"parkbridge/sources"
 )
 
 // Lot is a database of a parking lot, made for one test.
