@@ -128,7 +128,7 @@ func (d *db) Close() error { return d.pool.Close() }
 
 func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
 	rows, err := d.pool.QueryContext(ctx, "SELECT "+list+" FROM "+from+" WHERE 1 = 0") //nolint:gosec // names are quoted, a query is the config's own
-	if isError(err, 1146) || isError(err, 1142) { // 1142 is what an account without rights gets for a table that is not there
+	if isError(err, 1146) || isError(err, 1142) {                                      // 1142 is what an account without rights gets for a table that is not there
 		return nil, fmt.Errorf("%w: %w", sources.ErrNoTable, err)
 	}
 	if err != nil {
