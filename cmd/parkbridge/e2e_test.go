@@ -383,3 +383,31 @@ func TestCompletion(t *testing.T) {
 	require.Contains(t, b.run(t, 0, "completion", "bash"), "parkbridge")
 	require.Contains(t, b.run(t, 0, "version"), "parkbridge ")
 }
+
+// The first signal asks to stop and lets calls bring their answers home; a
+// second one ends the program at once.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	b := newBooth(t, "sqlite")
+	b.gate = gate.New(gate.Config{Latency: time.Hour})
+	b.server.Config.Handler = b.gate
+	b.run(t, 0, "sync") // makes the ledger
+	b.insert(t, 5)
+	cmd, _, stderr := b.command(t.Context(), "run")
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool { return b.status(t).Sources[0].Counts["pending"] == 5 }, 10*time.Second, 20*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+		t.Fatalf("it did not wait for its calls: %s", stderr)
+	case <-time.After(time.Second):
+	}
+	asked := time.Now()
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.Error(t, <-ended)
+	require.Less(t, time.Since(asked), 3*time.Second)
+	b.server.CloseClientConnections()
+	require.Equal(t, 5, b.status(t).Sources[0].Counts["pending"], "nothing is lost")
+}

@@ -104,6 +104,7 @@ func (s *selection) names() []string {
 type filterFlags struct {
 	states        []string
 	source, plate string
+	remark        bool
 	since, until  string
 	limit         int
 }
@@ -126,7 +127,7 @@ func parseTime(flag, s string) (time.Time, error) {
 }
 
 func (f *filterFlags) filter() (ledger.Filter, error) {
-	out := ledger.Filter{States: f.states, Source: f.source, Plate: f.plate, Limit: f.limit}
+	out := ledger.Filter{States: f.states, Source: f.source, Plate: f.plate, Remark: f.remark, Limit: f.limit}
 	for _, s := range f.states {
 		if !slices.Contains(ledger.States, s) {
 			return out, &exit{exitUsage, fmt.Errorf("--state %q is not one of %s", s, strings.Join(ledger.States, ", "))}
@@ -165,6 +166,7 @@ func (a *app) recordsListCommand() *cobra.Command {
 	})
 	cmd.Flags().StringSliceVar(&f.states, "state", nil, "only these states: "+strings.Join(ledger.States, ", "))
 	a.sourceFlag(cmd, &f.source, "only this source")
+	cmd.Flags().BoolVar(&f.remark, "remark", false, "only those that the platform accepted with a remark")
 	cmd.Flags().StringVar(&f.plate, "plate", "", "only this plate")
 	cmd.Flags().StringVar(&f.since, "since", "", "only those first seen at or after this time, or within this age (24h)")
 	cmd.Flags().StringVar(&f.until, "until", "", "only those first seen before this time")

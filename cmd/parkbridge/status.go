@@ -56,6 +56,7 @@ type sourceJSON struct {
 	Floor                *string        `json:"floor"`
 	MovedAt              *string        `json:"moved_at"`
 	Counts               map[string]int `json:"counts"`
+	Remarks              int            `json:"remarks"`
 	OldestPendingSeconds *int64         `json:"oldest_pending_seconds"`
 	LastRun              *runJSON       `json:"last_run"`
 }
@@ -129,13 +130,18 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		return a.printJSON(out)
 	}
 	t.print()
+	for _, s := range out.Sources {
+		if s.Remarks > 0 {
+			fmt.Fprintf(a.stdout, "%s: accepted with a remark: %d; see parkbridge records list --remark\n", s.Name, s.Remarks)
+		}
+	}
 	a.printSink(sink)
 	return nil
 }
 
 func sourceAsJSON(s ledger.SourceStatus) sourceJSON {
 	j := sourceJSON{
-		Name: s.Source, HeldBy: text(s.Holder), Mark: position(s.Mark.Position), Floor: position(s.Mark.Floor), MovedAt: when(s.MovedAt),
+		Name: s.Source, HeldBy: text(s.Holder), Mark: position(s.Mark.Position), Floor: position(s.Mark.Floor), MovedAt: when(s.MovedAt), Remarks: s.Remarks,
 		Counts: map[string]int{}, LastRun: runAsJSON(s.LastRun),
 	}
 	for _, state := range ledger.States {

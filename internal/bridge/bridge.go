@@ -245,17 +245,32 @@ func (b *Bridge) land(ctx context.Context, s *Source, lease *ledger.Lease, run i
 		return ledger.Landed{}, err
 	}
 	in := ledger.Landing{Lease: lease, From: from, To: to, Table: s.Table, RunID: run, Read: len(page.Rows)}
+	inPage := make(map[string]string, len(page.Rows))
+	changed := 0
 	for _, row := range page.Rows {
-		if _, ok := known[row.Key]; ok {
+		hash := sources.Hash(page.Columns, row.Values)
+		if first, twice := inPage[row.Key]; twice {
+			if first != hash {
+				return ledger.Landed{}, fmt.Errorf("the key %s stands for two rows, so it does not identify one; mend key in the config (nothing of this page was landed)", row.Key)
+			}
 			continue
 		}
-		known[row.Key] = "" // a second row of the same key in one page
+		inPage[row.Key] = hash
+		if before, ok := known[row.Key]; ok {
+			if before != hash && sources.SameColumns(before, hash) {
+				changed++
+			}
+			continue
+		}
 		columns, err := sources.EncodeRow(page.Columns, row.Values)
 		if err != nil {
 			return ledger.Landed{}, fmt.Errorf("source %s: row with key %s: %w", s.Name, row.Key, err)
 		}
 		fields, problems := s.Program.Map(row.Values, mapping.Origin{Table: s.Table})
-		in.Rows = append(in.Rows, ledger.New{Key: row.Key, Hash: sources.Hash(page.Columns, row.Values), Columns: columns, Mapped: mapped(fields, problems)})
+		in.Rows = append(in.Rows, ledger.New{Key: row.Key, Hash: hash, Columns: columns, Mapped: mapped(fields, problems)})
+	}
+	if changed > 0 {
+		b.Log.Warn("rows were changed after they had landed; their records stay as they are", "source", s.Name, "rows", changed)
 	}
 	return b.Ledger.Land(ctx, in)
 }

@@ -3,10 +3,12 @@ package bridge_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -601,4 +603,91 @@ func TestStopInTheMiddle(t *testing.T) {
 	require.Equal(t, taken, r.counts(t)[1], "every answer is written down")
 	r.sync(t, 0)
 	require.Equal(t, gate.Stats{Calls: 400, Taken: 400}, r.gate.Stats())
+}
+
+// A key that stands for two rows is no key: the source stops with a message,
+// and neither row is lost without a word.
+func TestKeyThatIsNotUnique(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.insert(t, 3)
+	r.lot.Exec(t, "CREATE TABLE doubled (id INTEGER, serial TEXT, plate TEXT, op TEXT)")
+	r.lot.Exec(t, "INSERT INTO doubled SELECT * FROM pass")
+	r.lot.Exec(t, "INSERT INTO doubled SELECT id, serial, 'another', op FROM pass WHERE id = 2")
+	r.Sources = []*bridge.Source{r.source(t, "doubled", "north")}
+	report := r.Sync(t.Context(), 0)
+	require.ErrorContains(t, report.Sources[0].Err, "the key 2 stands for two rows")
+	require.Equal(t, [4]int{0, 0, 0, 0}, r.counts(t))
+}
+
+// While the rate limit holds calls back, answers are settled all the same.
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(s *bridge.Settings) { s.RateLimit = 0.001 })
+	r.insert(t, 10)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan bridge.Report, 1)
+	go func() { done <- r.Sync(ctx, 0) }()
+	require.Eventually(t, func() bool { return r.counts(t) == [4]int{9, 1, 0, 0} }, 10*time.Second, 10*time.Millisecond)
+	stop()
+	require.ErrorIs(t, (<-done).Err, bridge.ErrStopped)
+	require.Equal(t, 1, r.gate.Stats().Calls)
+}
+
+// A run that is still going when its turn comes is skipped, and that is said.
+func TestOverlappingRunIsSkipped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var mu sync.Mutex
+	var log strings.Builder
+	r.Log = slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))
+	opening, release := make(chan struct{}, 10), make(chan struct{})
+	open := r.Sources[0].Open
+	r.Sources[0].Open = func(ctx context.Context) (bridge.Reader, error) {
+		opening <- struct{}{}
+		<-release
+		return open(ctx)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- r.Serve(ctx, map[string]cron.Schedule{"north": cron.ConstantDelaySchedule{Delay: time.Second}})
+	}()
+	require.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(log.String(), "this one is skipped")
+	}, 10*time.Second, 20*time.Millisecond)
+	require.Len(t, opening, 1, "only one run at a time")
+	close(release)
+	stop()
+	require.NoError(t, <-done)
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// A remark of the platform's is kept and counted, and the record is delivered.
+func TestRemark(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.insert(t, 3)
+	r.gate.Answer(gate.Answer{Code: "1001", Hint: "plate looks odd", Match: plate(2)})
+	r.sync(t, 0)
+	require.Equal(t, [4]int{0, 3, 0, 0}, r.counts(t))
+	s, err := r.Ledger.Status(t.Context(), "north")
+	require.NoError(t, err)
+	require.Equal(t, 1, s.Remarks)
+	found, err := r.Ledger.Records(t.Context(), ledger.Filter{Remark: true})
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, "plate looks odd", found[0].Hint)
 }

@@ -52,6 +52,7 @@ type Filter struct {
 	Key     string
 	FlowNo  string
 	Plate   string
+	Remark  bool      // only those delivered with a hint
 	Since   time.Time // first seen at or after
 	Until   time.Time // first seen before
 	Limit   int       // 0 means all
@@ -94,6 +95,9 @@ func (f Filter) where() (string, []any) {
 	}
 	if f.Plate != "" {
 		add("json_extract(fields, '$.plate') = ?", f.Plate)
+	}
+	if f.Remark {
+		add("state = 'delivered' AND hint IS NOT NULL")
 	}
 	if !f.Since.IsZero() {
 		add("first_seen_at >= ?", stamp(f.Since))

@@ -105,6 +105,8 @@ type SourceStatus struct {
 	Counts        map[string]int
 	OldestPending time.Time // when the oldest pending record was first seen; zero: none
 	LastRun       *Run
+	// Remarks counts the delivered records that the platform accepted with a hint.
+	Remarks int
 }
 
 // Status describes a source; one never run has zero counts and no run.
@@ -135,6 +137,10 @@ func (l *Ledger) Status(ctx context.Context, source string) (SourceStatus, error
 		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
 	}
 	s.OldestPending = unstamp(oldest.String)
+	err = l.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_status WHERE state = 'delivered' AND hint IS NOT NULL AND source = ?", source).Scan(&s.Remarks)
+	if err != nil {
+		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
+	}
 	runs, err := l.Runs(ctx, source, 1)
 	if err != nil {
 		return s, err

@@ -40,6 +40,7 @@ CREATE UNIQUE INDEX sync_status_flow_no ON sync_status (flow_no, park_uuid);
 CREATE INDEX sync_status_state ON sync_status (source, state);
 CREATE INDEX sync_status_pending ON sync_status (id) WHERE state = 'pending';
 CREATE INDEX sync_status_pending_serial ON sync_status (parking_serial, park_uuid, id) WHERE state = 'pending';
+CREATE INDEX sync_status_remarked ON sync_status (source) WHERE state = 'delivered' AND hint IS NOT NULL;
 CREATE INDEX sync_status_retained ON sync_status (delivered_at) WHERE state = 'delivered' AND columns IS NOT NULL;
 
 -- One row a source: where reading stands, and who may move it.
