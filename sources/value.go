@@ -67,6 +67,19 @@ func (v Value) Instant() (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is not a date-time with a zone", v.Text)
 }
 
+// Checked gives the value back or, where it is a date-time that no calendar
+// holds (0000-00-00, infinity, a year BC), a Bad one with the same text.
+func (v Value) Checked() Value {
+	parse := v.Wall
+	if v.Kind == Time {
+		parse = v.Instant
+	}
+	if _, err := parse(); err != nil {
+		v.Kind = Bad
+	}
+	return v
+}
+
 // TextOrBytes wraps text that came from a text column: Text where it is valid
 // UTF-8, Bytes where it is not or where raw bytes were asked for.
 func TextOrBytes(s string, raw bool) Value {

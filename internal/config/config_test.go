@@ -115,7 +115,7 @@ sources:
     reconcile: { window: 1 day }
     mapping:
       flow_no: { expr: '"EX" + ' }
-      plate: { column: plate_no, transform: [upper] }
+      plate: { column: plate_no, turn_into: [upper] }
       plate_color: { column: color, values: { 蓝: 9 } }
       plate: other
       plat: x
@@ -141,7 +141,7 @@ log:
 		"config.yaml:15:5: sources[0].schedule is not a cron line",
 		`config.yaml:16:26: sources[0].reconcile.window "1 day" is not a duration`,
 		"config.yaml:18:18: sources[0].mapping.flow_no.expr",
-		"config.yaml:19:34: sources[0].mapping.plate.transfrom is not a known key",
+		"config.yaml:19:34: sources[0].mapping.plate.turn_into is not a known key",
 		`config.yaml:20:47: sources[0].mapping.plate_color.values.蓝 "9" is not a value of plate_color`,
 		"config.yaml:21:7: sources[0].mapping.plate stands here a second time",
 		"config.yaml:22:7: sources[0].mapping.plat is not a field of the gate",

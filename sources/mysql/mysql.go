@@ -243,10 +243,14 @@ func value(typ string, b []byte, f sources.Field) sources.Value {
 	case "BIT":
 		return sources.Value{Kind: sources.Int, Text: bits(b)}
 	case "DATE", "DATETIME":
-		return checked(sources.Value{Kind: sources.Local, Text: s})
+		return sources.Value{Kind: sources.Local, Text: s}.Checked()
 	case "TIMESTAMP":
 		// The session's zone is +00:00, so the text is UTC.
-		return checked(sources.Value{Kind: sources.Time, Text: s + "Z"})
+		v := sources.Value{Kind: sources.Time, Text: s + "Z"}.Checked()
+		if v.Kind == sources.Bad {
+			v.Text = s // as the server spells it
+		}
+		return v
 	case "BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "GEOMETRY":
 		return sources.Value{Kind: sources.Bytes, Text: s}
 	}
@@ -259,19 +263,6 @@ func bits(b []byte) string {
 		n = n<<8 | uint64(c)
 	}
 	return fmt.Sprint(n)
-}
-
-// checked turns a date no calendar holds (0000-00-00, 2026-02-00) into Bad, in
-// the server's own spelling.
-func checked(v sources.Value) sources.Value {
-	parse := v.Wall
-	if v.Kind == sources.Time {
-		parse = v.Instant
-	}
-	if _, err := parse(); err != nil {
-		return sources.Value{Kind: sources.Bad, Text: strings.TrimSuffix(v.Text, "Z")}
-	}
-	return v
 }
 
 type dialect struct{}

@@ -181,23 +181,11 @@ func value(oid uint32, b []byte, raw bool) sources.Value {
 		raw, _ := hex.DecodeString(strings.TrimPrefix(s, `\x`)) // bytea_output is hex by our own SET
 		return sources.Value{Kind: sources.Bytes, Text: string(raw)}
 	case pgtype.DateOID, pgtype.TimestampOID:
-		return checked(sources.Value{Kind: sources.Local, Text: s})
+		return sources.Value{Kind: sources.Local, Text: s}.Checked()
 	case pgtype.TimestamptzOID:
-		return checked(sources.Value{Kind: sources.Time, Text: s})
+		return sources.Value{Kind: sources.Time, Text: s}.Checked()
 	}
 	return sources.TextOrBytes(s, raw)
-}
-
-// checked turns a date-time no calendar of ours holds (infinity, BC) into Bad.
-func checked(v sources.Value) sources.Value {
-	parse := v.Wall
-	if v.Kind == sources.Time {
-		parse = v.Instant
-	}
-	if _, err := parse(); err != nil {
-		v.Kind = sources.Bad
-	}
-	return v
 }
 
 type dialect struct{}
