@@ -107,6 +107,36 @@ func (c *Config) Validate(report func(key, problem string)) {
 	}
 }
 
+// Shape is what a stored position means: the table or query it is a place in,
+// the key and the cursor. A position of another shape must not be read from.
+type Shape struct {
+	Table  string   `json:"table,omitempty"`
+	Query  string   `json:"query,omitempty"`
+	Key    []string `json:"key"`
+	Cursor string   `json:"cursor"`
+}
+
+// Shape gives the config's.
+func (c *Config) Shape() Shape {
+	return Shape{Table: c.Table, Query: strings.TrimSpace(c.Query), Key: c.Key, Cursor: c.Cursor}
+}
+
+// Changed names the first config key in which two shapes differ, with both
+// values; "" where they do not.
+func (s Shape) Changed(now Shape) (key, was, is string) {
+	for _, d := range [][3]string{
+		{"table", s.Table, now.Table},
+		{"query", s.Query, now.Query},
+		{"key", strings.Join(s.Key, ", "), strings.Join(now.Key, ", ")},
+		{"cursor", s.Cursor, now.Cursor},
+	} {
+		if d[1] != d[2] {
+			return d[0], d[1], d[2]
+		}
+	}
+	return "", "", ""
+}
+
 // Order is the reading order: the cursor, then the key's other columns.
 func (c *Config) Order() []string {
 	order := []string{c.Cursor}

@@ -411,3 +411,32 @@ func TestSecondSignal(t *testing.T) {
 	b.server.CloseClientConnections()
 	require.Equal(t, 5, b.status(t).Sources[0].Counts["pending"], "nothing is lost")
 }
+
+// A mark is moved on purpose only, and with a confirmation.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	for _, engine := range testdb.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			b := newBooth(t, engine)
+			b.insert(t, 20)
+			b.run(t, 0, "sync")
+			require.Contains(t, b.run(t, 2, "reset", "--source", "north-gate", "--to", "earliest"), "not confirmed")
+			require.Equal(t, "20", *b.status(t).Sources[0].Mark)
+			require.Contains(t, b.run(t, 2, "reset", "--source", "north-gate", "--to", "lastest", "--yes"), "neither earliest nor latest")
+			require.Contains(t, b.run(t, 0, "reset", "--source", "north-gate", "--to", "11", "--yes"), "was at 20 and is at 11 now")
+			b.run(t, 0, "sync")
+			last := b.status(t).Sources[0].LastRun
+			require.Equal(t, [3]int{10, 0, 0}, [3]int{last.Read, last.Landed, last.Delivered})
+			require.Equal(t, 20, b.gate.Stats().Calls)
+
+			raw, err := os.ReadFile(filepath.Join(b.dir, "config.yaml"))
+			require.NoError(t, err)
+			b.write(t, strings.Replace(string(raw), "    key: id\n", "    key: id\n    cursor: op_time\n", 1))
+			require.Contains(t, b.run(t, 2, "sync"), `config.yaml:16:5: sources[0].cursor was "id" when the mark "20" was made`)
+			b.run(t, 0, "reset", "--source", "north-gate", "--to", "earliest", "--yes")
+			b.run(t, 0, "sync")
+			require.Equal(t, 20, b.gate.Stats().Calls, "nothing is sent again")
+		})
+	}
+}

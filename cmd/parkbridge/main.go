@@ -106,7 +106,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.configPath, "config", "c", "config.yaml", "the configuration file")
 	root.AddCommand(
 		a.demoCommand(), a.syncCommand(), a.runCommand(), a.statusCommand(), a.recordsCommand(),
-		a.resumeCommand(), a.gateCommand(), a.versionCommand(),
+		a.resumeCommand(), a.resetCommand(), a.gateCommand(), a.versionCommand(),
 	)
 	return root
 }

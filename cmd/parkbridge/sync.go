@@ -49,7 +49,7 @@ func (a *app) finishSync(app *daemon.App, log *slog.Logger, r bridge.Report) err
 	var failures []error
 	for _, s := range r.Sources {
 		if s.Err != nil {
-			failures = append(failures, fmt.Errorf("source %s: %w", s.Source, s.Err))
+			failures = append(failures, fmt.Errorf("source %s: %w", s.Source, app.Config.Wrap(s.Err)))
 		}
 		if app.Config.Log.File == "" {
 			continue // what stderr would say, stdout has said

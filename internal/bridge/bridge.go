@@ -37,6 +37,7 @@ type Reader interface {
 type Source struct {
 	Name     string
 	Table    string // the table, or "query", as the ledger names the rows' origin
+	Shape    sources.Shape
 	PageSize int
 	Start    string
 	Program  *mapping.Program
@@ -207,11 +208,14 @@ func (b *Bridge) captureOnce(ctx context.Context, s *Source, d *delivery) error 
 }
 
 func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
-	r, err := s.connected(ctx)
+	mark, err := b.Ledger.Mark(ctx, s.Name)
 	if err != nil {
 		return err
 	}
-	mark, err := b.Ledger.Mark(ctx, s.Name)
+	if err := s.fits(mark); err != nil {
+		return err
+	}
+	r, err := s.connected(ctx)
 	if err != nil {
 		return err
 	}
@@ -234,6 +238,47 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	})
 }
 
+// fits refuses a mark that was made with another table, query, key or cursor:
+// a position of one means nothing to the other, and reading from it would find
+// nothing for ever, or skip what was never read.
+func (s *Source) fits(mark ledger.Mark) error {
+	if !mark.Started || mark.Shape == nil {
+		return nil
+	}
+	key, was, is := mark.Shape.Changed(s.Shape)
+	if key == "" {
+		return nil
+	}
+	return &sources.ConfigError{Source: s.Name, Key: key, Problem: fmt.Sprintf(
+		"was %q when the mark %q was made, and is %q now; if that is meant, say where to go on: parkbridge reset --source %s --to earliest|latest|VALUE",
+		was, mark.Position.String(), is, s.Name)}
+}
+
+// Reset moves a source's mark on purpose: to "earliest", "latest" or a value of
+// the cursor, from which on rows are read. Records stay; rows read again are
+// recognised by their keys.
+func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sources.Position, err error) {
+	r, err := s.connected(ctx)
+	if err != nil {
+		return position, err
+	}
+	if position, err = capture.Beginning(ctx, r, to); err != nil {
+		return position, err
+	}
+	if to != sources.StartLatest {
+		// A value that the cursor cannot have shows now, and not at the next run.
+		if _, err := r.Page(ctx, position, 1); err != nil {
+			return position, err
+		}
+	}
+	lease, err := b.Ledger.Acquire(ctx, s.Name)
+	if err != nil {
+		return position, err
+	}
+	err = b.Ledger.Reset(ctx, lease, position, s.Shape)
+	return position, errors.Join(err, lease.Release(ctx))
+}
+
 // land maps a page's new rows and stores them with the mark.
 func (b *Bridge) land(ctx context.Context, s *Source, lease *ledger.Lease, run int64, from ledger.Mark, page sources.Page, to sources.Position) (ledger.Landed, error) {
 	keys := make([]string, len(page.Rows))
@@ -244,7 +289,7 @@ func (b *Bridge) land(ctx context.Context, s *Source, lease *ledger.Lease, run i
 	if err != nil {
 		return ledger.Landed{}, err
 	}
-	in := ledger.Landing{Lease: lease, From: from, To: to, Table: s.Table, RunID: run, Read: len(page.Rows)}
+	in := ledger.Landing{Lease: lease, From: from, To: to, Shape: s.Shape, Table: s.Table, RunID: run, Read: len(page.Rows)}
 	inPage := make(map[string]string, len(page.Rows))
 	changed := 0
 	for _, row := range page.Rows {

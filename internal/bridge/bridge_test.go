@@ -691,3 +691,46 @@ func TestRemark(t *testing.T) {
 	require.Len(t, found, 1)
 	require.Equal(t, "plate looks odd", found[0].Hint)
 }
+
+// Config changed under an old mark: another cursor, key or table stops the
+// source with the command that resolves it, and after it nothing is sent again.
+func TestConfigChangedUnderAnOldMark(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.insert(t, 10)
+	s := r.Sources[0]
+	s.Shape = sources.Shape{Table: "pass", Key: []string{"id"}, Cursor: "id"}
+	r.sync(t, 0)
+	r.insert(t, 5)
+	s.Shape.Cursor = "op"
+	report := r.Sync(t.Context(), 0)
+	var ce *sources.ConfigError
+	require.ErrorAs(t, report.Sources[0].Err, &ce)
+	require.Equal(t, "cursor", ce.Key)
+	require.Contains(t, ce.Problem, `was "id" when the mark "10" was made, and is "op" now`)
+	require.Contains(t, ce.Problem, "parkbridge reset --source north")
+	require.Equal(t, [4]int{0, 10, 0, 0}, r.counts(t))
+
+	position, err := r.Reset(t.Context(), s, sources.StartEarliest)
+	require.NoError(t, err)
+	require.True(t, position.IsZero())
+	report = r.sync(t, 0)
+	require.Equal(t, 15, report.Sources[0].Run.Read)
+	require.Equal(t, 5, report.Sources[0].Run.Landed, "rows that have landed are recognised")
+	require.Equal(t, gate.Stats{Calls: 15, Taken: 15}, r.gate.Stats())
+}
+
+// Ledger lost: the same rows give the same flow_no again, and the platform
+// ignores them.
+func TestLedgerLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.insert(t, 20)
+	r.sync(t, 0)
+	l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(t.TempDir(), "new.db"))}, time.Now, true)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	r.Ledger = l
+	r.sync(t, 0)
+	require.Equal(t, gate.Stats{Calls: 40, Taken: 20, Repeats: 20}, r.gate.Stats())
+}

@@ -23,7 +23,7 @@ type Reader interface {
 func Poll(ctx context.Context, r Reader, pageSize int, start string, mark sources.Position, started bool, land func(sources.Page, sources.Position) error) error {
 	if !started {
 		var err error
-		if mark, err = beginning(ctx, r, start); err != nil {
+		if mark, err = Beginning(ctx, r, start); err != nil {
 			return err
 		}
 		// "latest" is stored at once, or it would be found anew at the next run
@@ -53,7 +53,9 @@ func Poll(ctx context.Context, r Reader, pageSize int, start string, mark source
 	return ctx.Err()
 }
 
-func beginning(ctx context.Context, r Reader, start string) (sources.Position, error) {
+// Beginning is the position that a start value means: "earliest", "latest" or a
+// value of the cursor, rows at which are read too.
+func Beginning(ctx context.Context, r Reader, start string) (sources.Position, error) {
 	switch start {
 	case sources.StartEarliest:
 		return sources.Position{}, nil

@@ -62,13 +62,23 @@ func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log 
 	return a, nil
 }
 
+// Reset moves a source's mark on purpose; see [bridge.Bridge.Reset].
+func (a *App) Reset(ctx context.Context, name, to string) (sources.Position, error) {
+	s, err := a.Source(name)
+	if err != nil {
+		return sources.Position{}, err
+	}
+	position, err := a.Bridge.Reset(ctx, s, to)
+	return position, a.Config.Wrap(err)
+}
+
 func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bridge.Source {
 	table := s.Table
 	if table == "" {
 		table = "query"
 	}
 	return &bridge.Source{
-		Name: s.Name, Table: table, PageSize: s.PageSize, Start: s.Start, Program: s.Program,
+		Name: s.Name, Table: table, Shape: s.Shape(), PageSize: s.PageSize, Start: s.Start, Program: s.Program,
 		Open: func(ctx context.Context) (bridge.Reader, error) {
 			r, err := sources.Open(ctx, drivers, s.Config, s.Program.Needs())
 			if err != nil {

@@ -50,6 +50,7 @@ type Landing struct {
 	Lease *Lease
 	From  Mark             // the mark the page was read from
 	To    sources.Position // the mark after it
+	Shape sources.Shape    // what To was made with
 	Table string
 	Rows  []New
 	RunID int64 // the run that read it
@@ -110,7 +111,7 @@ func each(ctx context.Context, db querier, scan func(*sql.Rows) error, query str
 // both are there afterwards or neither. It fails with [ErrLeaseLost] or
 // [ErrMarkMoved] where another hand was faster.
 func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
-	out := Landed{Mark: Mark{Position: in.To, Floor: in.To, Started: true, version: in.From.version + 1}}
+	out := Landed{Mark: Mark{Position: in.To, Floor: in.To, Started: true, Shape: &in.Shape, version: in.From.version + 1}}
 	now := stamp(l.now())
 	err := l.tx(ctx, func(tx *sql.Tx) error {
 		if err := moveMark(ctx, tx, &in, now); err != nil {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -19,6 +20,8 @@ type Mark struct {
 	Floor    sources.Position
 	// Started is false for a source that was never read.
 	Started bool
+	// Shape is what the positions were made with; nil where that is not known.
+	Shape   *sources.Shape
 	version int64
 }
 
@@ -100,8 +103,8 @@ func (s *Lease) check(ctx context.Context, db rowQuerier) error {
 // Mark reads where a source stands. A source never read has Started false.
 func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
 	var m Mark
-	var mark, floor string
-	err := l.read.QueryRowContext(ctx, "SELECT mark, floor, version FROM high_water_mark WHERE source = ?", source).Scan(&mark, &floor, &m.version)
+	var mark, floor, shape string
+	err := l.read.QueryRowContext(ctx, "SELECT mark, floor, config_hash, version FROM high_water_mark WHERE source = ?", source).Scan(&mark, &floor, &shape, &m.version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, nil
 	}
@@ -111,6 +114,9 @@ func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
 	}
 	if err == nil {
 		m.Floor, err = sources.DecodePosition(floor)
+	}
+	if err == nil && shape != "" {
+		err = json.Unmarshal([]byte(shape), &m.Shape)
 	}
 	if err != nil {
 		return m, fmt.Errorf("reading the high-water mark of source %s: %w", source, classed(err))
@@ -124,8 +130,12 @@ func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 	if err := in.Lease.check(ctx, tx); err != nil {
 		return err
 	}
-	res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET mark = ?, floor = ?, version = version + 1, moved_at = ? WHERE source = ? AND version = ?",
-		in.To.Encode(), in.To.Encode(), now, in.Lease.Source, in.From.version)
+	shape, err := json.Marshal(in.Shape)
+	if err != nil {
+		return err
+	}
+	res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET mark = ?, floor = ?, config_hash = ?, version = version + 1, moved_at = ? WHERE source = ? AND version = ?",
+		in.To.Encode(), in.To.Encode(), string(shape), now, in.Lease.Source, in.From.version)
 	if err != nil {
 		return err
 	}
@@ -133,4 +143,15 @@ func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 		return errors.Join(ErrMarkMoved, err)
 	}
 	return nil
+}
+
+// Reset moves a source's mark on purpose. Records stay as they are: rows read
+// again are recognised by their keys.
+func (l *Ledger) Reset(ctx context.Context, lease *Lease, to sources.Position, shape sources.Shape) error {
+	from, err := l.Mark(ctx, lease.Source)
+	if err != nil {
+		return err
+	}
+	_, err = l.Land(ctx, Landing{Lease: lease, From: from, To: to, Shape: shape})
+	return err
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"parkbridge/internal/daemon"
+	"parkbridge/sources"
+)
+
+func (a *app) resetCommand() *cobra.Command {
+	var source, to string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "reset --source NAME --to earliest|latest|VALUE",
+		Short: "Move a source's mark on purpose",
+		Long: `Move a source's mark on purpose: to earliest (read everything again), to latest
+(go on with what comes from now on), or to a value of the cursor (read from there
+on, inclusive). Records stay as they are, and rows that have landed before are
+recognised by their keys: nothing is sent again. What lies above the old mark
+and below latest is never read.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if source == "" || to == "" {
+				return &exit{exitUsage, errors.New("--source and --to are both needed")}
+			}
+			if to != sources.StartEarliest && to != sources.StartLatest && !strings.ContainsAny(to, "0123456789") {
+				return &exit{exitUsage, fmt.Errorf("--to %q is neither earliest nor latest nor a value of the cursor", to)}
+			}
+			return a.with(cmd, []string{source}, func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
+				was, err := app.Ledger.Mark(ctx, source)
+				if err != nil {
+					return err
+				}
+				if !yes {
+					fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? Type yes: ", source, orNone(was.Position), to)
+					answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is no
+					if strings.TrimSpace(answer) != "yes" {
+						return &exit{exitUsage, errors.New("not confirmed; nothing was changed (--yes confirms without asking)")}
+					}
+				}
+				position, err := app.Reset(ctx, source, to)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stdout, "The mark of %s was at %s and is at %s now.\n", source, orNone(was.Position), orNone(position))
+				return nil
+			})
+		},
+	}
+	a.sourceFlag(cmd, &source, "the source")
+	cmd.Flags().StringVar(&to, "to", "", "earliest, latest, or a value of the cursor")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func orNone(p sources.Position) string {
+	if p.IsZero() {
+		return "the beginning"
+	}
+	return p.String()
+}
