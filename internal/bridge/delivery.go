@@ -253,7 +253,11 @@ func (d *delivery) dispatch(ctx context.Context) error {
 				return nil // stop gives the error
 			}
 			probe = true
+			capturing := d.isCapturing() // before the look, as in nextDue
 			next, err = d.nextProbe(ctx)
+			if next == nil && err == nil && capturing && !d.backingOff {
+				return nil // another record may land yet
+			}
 			if next == nil && err == nil {
 				d.noProbe()
 				d.settler.addState(d.sink)

@@ -239,7 +239,7 @@ func (d *delivery) lookAround(ctx context.Context, paused *bool) error {
 	if d.admit() {
 		d.settler.addState(d.sink)
 	}
-	if len(d.queue) == 0 && len(d.again) == 0 {
+	if len(d.queue) == 0 && len(d.again) == 0 && len(d.suspects) == 0 {
 		d.newSweep()
 	}
 	return nil
