@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +54,14 @@ type booth struct {
 	gate   *gate.Gate
 	server *httptest.Server
 	rows   int
+	// serving is what the server asks for the gate; it may change while it runs.
+	serving atomic.Pointer[gate.Gate]
+}
+
+// useGate puts another gate behind the same address.
+func (b *booth) useGate(cfg gate.Config) {
+	b.gate = gate.New(cfg)
+	b.serving.Store(b.gate)
 }
 
 const boothConfig = `ledger: { dsn: parkbridge.db }
@@ -83,8 +93,9 @@ sources:
 
 func newBooth(t *testing.T, engine string) *booth {
 	t.Helper()
-	b := &booth{dir: t.TempDir(), lot: testdb.New(t, engine), gate: gate.New(gate.Config{Secret: "s3cret-of-the-lot"})}
-	b.server = httptest.NewServer(b.gate)
+	b := &booth{dir: t.TempDir(), lot: testdb.New(t, engine)}
+	b.useGate(gate.Config{Secret: "s3cret-of-the-lot"})
+	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.serving.Load().ServeHTTP(w, r) }))
 	t.Cleanup(b.server.Close)
 	b.lot.Exec(t, "CREATE TABLE abnormal_pass (id "+b.lot.Type("INTEGER PRIMARY KEY AUTOINCREMENT", "bigserial PRIMARY KEY", "BIGINT AUTO_INCREMENT PRIMARY KEY")+
 		", entry_id VARCHAR(32), plate_no VARCHAR(20), color VARCHAR(8), op_time "+b.lot.Type("TEXT", "timestamp(3)", "DATETIME(3)")+
@@ -389,8 +400,7 @@ func TestCompletion(t *testing.T) {
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	b := newBooth(t, "sqlite")
-	b.gate = gate.New(gate.Config{Latency: time.Hour})
-	b.server.Config.Handler = b.gate
+	b.useGate(gate.Config{Latency: time.Hour})
 	b.run(t, 0, "sync") // makes the ledger
 	b.insert(t, 5)
 	cmd, _, stderr := b.command(t.Context(), "run")

@@ -30,7 +30,7 @@ func BenchmarkSync(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
 			r := newRig(b, func(s *bridge.Settings) { s.Concurrency = 32 })
-			r.server.Config.Handler = answer
+			r.serve(answer)
 			r.Sources[0].PageSize = 1000
 			for range rows / 500 {
 				r.insert(b, 500)

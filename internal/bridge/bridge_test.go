@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is a lot on SQLite, a stand-in gate behind real HTTP, and a bridge.
 type rig struct {
+	serving atomic.Pointer[http.Handler] // what the server asks; it may change while it runs
 	*bridge.Bridge
 	lot    *testdb.Lot
 	gate   *gate.Gate
@@ -41,9 +44,10 @@ const secret = "s3cret"
 
 func newRig(t testing.TB, change ...func(*bridge.Settings)) *rig {
 	t.Helper()
-	r := &rig{lot: testdb.New(t, "sqlite"), gate: gate.New(gate.Config{Secret: secret})}
+	r := &rig{lot: testdb.New(t, "sqlite")}
+	r.remake(gate.Config{Secret: secret})
 	r.lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY, serial TEXT, plate TEXT, op TEXT)")
-	r.server = httptest.NewServer(r.gate)
+	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { (*r.serving.Load()).ServeHTTP(w, req) }))
 	t.Cleanup(r.server.Close)
 	l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(t.TempDir(), "ledger.db"))}, time.Now, true)
 	require.NoError(t, err)
@@ -285,10 +289,12 @@ func TestOneMangledRecord(t *testing.T) {
 	}
 }
 
+func (r *rig) serve(h http.Handler) { r.serving.Store(&h) }
+
 // remake puts another gate behind the same address.
 func (r *rig) remake(cfg gate.Config) {
 	r.gate = gate.New(cfg)
-	r.server.Config.Handler = r.gate
+	r.serve(r.gate)
 }
 
 // A refusal of every record stops with everything kept; once the cause is
