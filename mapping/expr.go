@@ -17,8 +17,9 @@ import (
 
 // expression is a compiled expr with the columns it reads.
 type expression struct {
-	program *vm.Program
-	columns []string
+	program  *vm.Program
+	columns  []string
+	revision bool // it reads the revision
 }
 
 // Names an expression knows beside the columns.
@@ -41,6 +42,7 @@ func compileExpr(source string) (*expression, error) {
 	if v.err != nil {
 		return nil, v.err
 	}
+	e.revision = slices.Contains(v.names, "revision") && !v.locals["revision"]
 	for _, name := range v.names {
 		if !v.locals[name] && !slices.Contains(exprNames, name) && !slices.Contains(e.columns, name) {
 			e.columns = append(e.columns, name)

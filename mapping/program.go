@@ -189,6 +189,26 @@ func (p *Program) Columns() []string {
 	return names
 }
 
+// Reads lists the columns that the rules of some fields read, as indexes in
+// [Program.Columns], in order and each once.
+func (p *Program) Reads(fields ...string) []int {
+	var out []int
+	for _, r := range p.rules {
+		if slices.Contains(fields, r.field.Name) {
+			out = append(out, r.columns...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// UsesRevision reports whether a field's rule tells revisions of a row apart.
+func (p *Program) UsesRevision(field string) bool {
+	return slices.ContainsFunc(p.rules, func(r *rule) bool {
+		return r.field.Name == field && r.expr != nil && r.expr.revision
+	})
+}
+
 // Origin is what an expression may know of a row beside its columns.
 type Origin struct {
 	Revision int    // 0 for a row as first seen

@@ -24,6 +24,7 @@ const (
 	FieldFlowNo        = "flow_no"
 	FieldParkingSerial = "parking_serial"
 	FieldPlate         = "plate"
+	FieldOperateTime   = "operate_time"
 )
 
 // Contract lists the fields of the call "push an exception release"
@@ -40,7 +41,7 @@ func Contract() []Field {
 		{Name: "car_desc", Kind: KindText},
 		{Name: "enter_time", Kind: KindTime},
 		{Name: "leave_time", Kind: KindTime},
-		{Name: "operate_time", Required: true, Kind: KindTime},
+		{Name: FieldOperateTime, Required: true, Kind: KindTime},
 		{Name: "operator", Required: true, Kind: KindText},
 		{Name: "reason", Required: true, Kind: KindText},
 	}

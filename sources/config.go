@@ -34,6 +34,11 @@ type Config struct {
 	Start string `yaml:"start"`
 	// PageSize is the number of rows a page holds, 1 to 10000; 0 means 1000.
 	PageSize int `yaml:"page_size"`
+	// CursorLayout is how a cursor that is a date-time is written, as a layout of
+	// package time, or [CursorUnix] or [CursorUnixMS]; "" finds the usual forms.
+	CursorLayout string
+	// Location is the zone of date-times without one; nil means UTC.
+	Location *time.Location
 	// StatementTimeout bounds every statement sent to the source; 0 means 30s.
 	StatementTimeout time.Duration `yaml:"statement_timeout"`
 }

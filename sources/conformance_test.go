@@ -3,6 +3,7 @@ package sources_test
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -30,24 +31,30 @@ func TestConformance(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			for name, test := range map[string]func(*testing.T, *testdb.Lot){
-				"tie wider than a page":              tieWiderThanAPage,
-				"composite key":                      compositeKey,
-				"only mapped columns are read":       onlyMappedColumns,
-				"bigint beyond 2^53":                 bigIntegers,
-				"precision of times":                 precisionOfTimes,
-				"kinds of values":                    kindsOfValues,
-				"text that is not UTF-8":             textThatIsNotUTF8,
-				"NULL cursor has no place":           nullCursor,
-				"where and query":                    whereAndQuery,
-				"start values are inclusive":         startValues,
-				"a row by its key":                   rowByKey,
-				"read only":                          readOnly,
-				"statement timeout":                  statementTimeout,
-				"at most two connections":            twoConnections,
-				"a page is one index seek":           oneSeek,
-				"mistakes name the column":           mistakes,
-				"identifiers are quoted":             quoting,
-				"text keys that look like something": textKeys,
+				"tie wider than a page":               tieWiderThanAPage,
+				"composite key":                       compositeKey,
+				"only mapped columns are read":        onlyMappedColumns,
+				"bigint beyond 2^53":                  bigIntegers,
+				"precision of times":                  precisionOfTimes,
+				"kinds of values":                     kindsOfValues,
+				"text that is not UTF-8":              textThatIsNotUTF8,
+				"NULL cursor has no place":            nullCursor,
+				"where and query":                     whereAndQuery,
+				"start values are inclusive":          startValues,
+				"a row by its key":                    rowByKey,
+				"read only":                           readOnly,
+				"statement timeout":                   statementTimeout,
+				"at most two connections":             twoConnections,
+				"a page is one index seek":            oneSeek,
+				"mistakes name the column":            mistakes,
+				"identifiers are quoted":              quoting,
+				"text keys that look like something":  textKeys,
+				"class of a cursor":                   classes,
+				"evidence shows who may still insert": evidence,
+				"ranges":                              ranges,
+				"rows without a cursor":               nulls,
+				"positions as times":                  positionTimes,
+				"identity":                            identity,
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
@@ -85,6 +92,27 @@ func tryOpen(t *testing.T, cfg sources.Config, columns ...string) (*sources.Read
 	return r, err
 }
 
+// inSession runs f on a connection of its own.
+func inSession[T any](t *testing.T, r *sources.Reader, evidence bool, f func(*sources.Session) (T, error)) (out T, err error) {
+	t.Helper()
+	s, err := r.Session(t.Context(), evidence)
+	if err != nil {
+		return out, err
+	}
+	out, err = f(s)
+	return out, errors.Join(err, s.Close())
+}
+
+func pageOf(t *testing.T, r *sources.Reader, in sources.Range, limit int) (sources.Page, error) {
+	t.Helper()
+	return inSession(t, r, false, func(s *sources.Session) (sources.Page, error) { return s.Page(t.Context(), in, limit) })
+}
+
+func highestOf(t *testing.T, r *sources.Reader) (sources.Position, error) {
+	t.Helper()
+	return inSession(t, r, false, func(s *sources.Session) (sources.Position, error) { return s.Highest(t.Context(), sources.Range{}) })
+}
+
 // readAll walks the source in pages and gives the keys in order.
 func readAll(t *testing.T, r *sources.Reader, from sources.Position, size int) (keys []string, rows []sources.Row) {
 	t.Helper()
@@ -92,7 +120,7 @@ func readAll(t *testing.T, r *sources.Reader, from sources.Position, size int) (
 		// A position survives the ledger.
 		stored, err := sources.DecodePosition(from.Encode())
 		require.NoError(t, err)
-		page, err := r.Page(t.Context(), stored, size)
+		page, err := pageOf(t, r, sources.Range{After: stored}, size)
 		require.NoError(t, err)
 		for _, row := range page.Rows {
 			keys, rows = append(keys, row.Key), append(rows, row)
@@ -106,7 +134,7 @@ func readAll(t *testing.T, r *sources.Reader, from sources.Position, size int) (
 
 func one(t *testing.T, r *sources.Reader) []sources.Value {
 	t.Helper()
-	page, err := r.Page(t.Context(), sources.Position{}, 10)
+	page, err := pageOf(t, r, sources.Range{}, 10)
 	require.NoError(t, err)
 	require.Len(t, page.Rows, 1)
 	return page.Rows[0].Values
@@ -159,7 +187,7 @@ func onlyMappedColumns(t *testing.T, lot *testdb.Lot) {
 	lot.Exec(t, "INSERT INTO pass VALUES (1, '粤B12345', 'x')")
 	r := open(t, config(lot, "pass", "id"), "plate")
 	require.Equal(t, []sources.Value{{Kind: sources.Text, Text: "粤B12345"}}, one(t, r))
-	stmt, _, err := r.PageSQL(sources.Position{}, 10)
+	stmt, _, err := r.PageSQL(sources.Range{}, 10)
 	require.NoError(t, err)
 	require.NotContains(t, stmt, "picture")
 }
@@ -358,11 +386,11 @@ func startValues(t *testing.T, lot *testdb.Lot) {
 	r := open(t, cfg, "op")
 	keys, _ := readAll(t, r, sources.Position{Values: []string{"2026-11-01 10:00:00"}, Inclusive: true}, 1)
 	require.Equal(t, []string{"2", "3", "4"}, keys)
-	highest, err := r.Highest(t.Context())
+	highest, err := highestOf(t, r)
 	require.NoError(t, err)
 	require.Equal(t, sources.Position{Values: []string{"2026-11-02 00:00:00", "4"}}, highest)
 	lot.Exec(t, "DELETE FROM pass")
-	highest, err = r.Highest(t.Context())
+	highest, err = highestOf(t, r)
 	require.NoError(t, err)
 	require.True(t, highest.IsZero())
 }
@@ -393,8 +421,11 @@ func readOnly(t *testing.T, lot *testdb.Lot) {
 	db, _, err := drivers[lot.Driver].Open(t.Context(), withDefaults(cfg))
 	require.NoError(t, err)
 	defer db.Close()
-	_, err = db.Query(t.Context(), "INSERT INTO pass VALUES (1)", nil, nil)
+	conn, err := db.Connect(t.Context(), false)
+	require.NoError(t, err)
+	_, err = conn.Query(t.Context(), "INSERT INTO pass VALUES (1)", nil, nil)
 	require.Error(t, err)
+	require.NoError(t, conn.Close())
 	var n int
 	require.NoError(t, lot.DB.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM pass").Scan(&n))
 	require.Zero(t, n)
@@ -415,10 +446,13 @@ func statementTimeout(t *testing.T, lot *testdb.Lot) {
 	db, _, err := drivers[lot.Driver].Open(t.Context(), withDefaults(cfg))
 	require.NoError(t, err)
 	defer db.Close()
-	_, err = db.Query(t.Context(), "SELECT id FROM ("+cfg.Query+") q", make([]sources.Field, 1), nil)
+	conn, err := db.Connect(t.Context(), false)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Query(t.Context(), "SELECT id FROM ("+cfg.Query+") q", make([]sources.Field, 1), nil)
 	if lot.Driver == "mysql" && err == nil {
 		// An interrupted SLEEP returns 1 and no error; heavy work is what counts.
-		_, err = db.Query(t.Context(), forever, make([]sources.Field, 1), nil)
+		_, err = conn.Query(t.Context(), forever, make([]sources.Field, 1), nil)
 	}
 	require.Error(t, err)
 }
@@ -434,7 +468,7 @@ func twoConnections(t *testing.T, lot *testdb.Lot) {
 	for range 16 {
 		readers.Go(func() {
 			for range 20 {
-				if _, err := r.Page(t.Context(), sources.Position{}, 10); err != nil {
+				if _, err := pageOf(t, r, sources.Range{}, 10); err != nil {
 					t.Error(err)
 				}
 			}
@@ -476,7 +510,7 @@ func oneSeek(t *testing.T, lot *testdb.Lot) {
 	cfg := config(lot, "pass", "id")
 	cfg.Cursor, cfg.DSN = "op", sources.Secret(lot.Admin)
 	r := open(t, cfg, "op")
-	stmt, args, err := r.PageSQL(sources.Position{Values: []string{"2", "12500"}}, 100)
+	stmt, args, err := r.PageSQL(sources.Range{After: sources.Position{Values: []string{"2", "12500"}}}, 100)
 	require.NoError(t, err)
 	conn, err := lot.DB.Conn(t.Context())
 	require.NoError(t, err)
@@ -491,7 +525,7 @@ func oneSeek(t *testing.T, lot *testdb.Lot) {
 		lot.Exec(t, "CREATE TABLE lane (name TEXT PRIMARY KEY, op INTEGER)")
 		lot.Exec(t, "CREATE INDEX lane_op ON lane (op, name)")
 		cfg.Table, cfg.Key = "lane", []string{"name"}
-		stmt, args, err = open(t, cfg, "op").PageSQL(sources.Position{Values: []string{"2", "x"}}, 100)
+		stmt, args, err = open(t, cfg, "op").PageSQL(sources.Range{After: sources.Position{Values: []string{"2", "x"}}}, 100)
 		require.NoError(t, err)
 		require.Contains(t, queryText(t, conn, "EXPLAIN QUERY PLAN "+stmt, args...), "lane_op ((op,name)>(?,?))")
 	case "postgres":

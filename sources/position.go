@@ -91,3 +91,17 @@ func DecodeKey(key string, n int) ([]string, error) {
 	}
 	return values, nil
 }
+
+// MarshalJSON writes the position as a JSON string that holds its encoded form.
+func (p Position) MarshalJSON() ([]byte, error) { return json.Marshal(p.Encode()) }
+
+// UnmarshalJSON reads what [Position.MarshalJSON] wrote.
+func (p *Position) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	var err error
+	*p, err = DecodePosition(s)
+	return err
+}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Column is a column of the polled table or query.
@@ -24,6 +25,9 @@ type Column struct {
 	// Charset is the column's own character set where the engine has one a
 	// column (MySQL), else empty.
 	Charset string
+	// Instant tells that date-times without a zone in their text are UTC
+	// (MySQL's TIMESTAMP, as it is read here).
+	Instant bool
 }
 
 // Field is one item of a SELECT list.
@@ -42,10 +46,10 @@ type Dialect interface {
 	Select(f Field) string
 	// Param is the n-th placeholder (from 1), cast to the column's type.
 	Param(n int, c Column) string
-	// After is the condition "columns op values" in the form that the engine
-	// runs as one index seek; op is > or >=, and param(i) binds the value of
-	// columns[i] once more and gives its placeholder.
-	After(columns []string, op string, param func(i int) string) string
+	// Compare is the condition "columns op values" in the form that the engine
+	// runs as one index seek; op is >, >=, < or <=, and param(i) binds the value
+	// of columns[i] once more and gives its placeholder.
+	Compare(columns []string, op string, param func(i int) string) string
 	// Native is a value's lossless text for a position; an error where the
 	// value cannot be one.
 	Native(c Column, v Value) (string, error)
@@ -53,15 +57,35 @@ type Dialect interface {
 	Arg(c Column, native string) (any, error)
 }
 
-// DB runs statements on one database with at most two connections, read-only
-// and under the statement timeout.
+// DB is one database, read with at most two connections and under the
+// statement timeout.
 type DB interface {
 	// Columns describes the columns of a SELECT list, * for all, of a FROM
 	// item without reading rows.
 	Columns(ctx context.Context, list, from string) ([]Column, error)
+	// Assigned tells how the values of a table's column come about; table is the
+	// name's parts, schema first where it has one.
+	Assigned(ctx context.Context, table []string, column string) (Assigned, error)
+	// Identity names the server and the database, the same for as long as they
+	// are the same ones.
+	Identity(ctx context.Context) (string, error)
+	// Connect gives one connection for statements that belong together. Where
+	// evidence is set, [Conn.Evidence] is called on it, once and first.
+	Connect(ctx context.Context, evidence bool) (Conn, error)
+	Close() error
+}
+
+// Conn is one connection to one server: what is read on it after evidence was
+// taken on it comes from the server that the evidence speaks of. An error may
+// leave it unusable; it never connects anew by itself.
+type Conn interface {
 	// Query fetches all rows of a SELECT of the given fields and ends its
 	// transaction before it returns.
 	Query(ctx context.Context, sql string, fields []Field, args []any) ([][]Value, error)
+	// Evidence lists the transactions that are open.
+	Evidence(ctx context.Context) (Evidence, error)
+	// Now is the server's own clock.
+	Now(ctx context.Context) (time.Time, error)
 	Close() error
 }
 
@@ -134,7 +158,8 @@ type Reader struct {
 	mapped  []int    // index in fields of each mapped column
 	columns []string // names of the mapped columns
 	list    string   // the SELECT list
-	orderBy string
+	class   Class
+	clock   *cursorClock // nil: the cursor is no time
 }
 
 // Open connects to the source and resolves the columns that cfg and needs name.
@@ -232,15 +257,12 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		r.mapped = append(r.mapped, at)
 		r.columns = append(r.columns, n.Column)
 	}
-	var list, order []string
+	var list []string
 	for _, f := range r.fields {
 		list = append(list, r.dialect.Select(f))
 	}
-	for _, c := range r.order {
-		order = append(order, r.dialect.Quote(c.Name))
-	}
-	r.list, r.orderBy = strings.Join(list, ", "), strings.Join(order, ", ")
-	return nil
+	r.list = strings.Join(list, ", ")
+	return r.classify(ctx)
 }
 
 // describe lists the columns there are or, for an account that may read only
@@ -339,98 +361,6 @@ func splitName(name string) []string {
 		}
 	}
 	return append(parts, b.String())
-}
-
-// Page reads up to limit rows after a position, in reading order. Rows whose
-// cursor is NULL have no place in it and are not read.
-func (r *Reader) Page(ctx context.Context, after Position, limit int) (Page, error) {
-	sql, args, err := r.PageSQL(after, limit)
-	if err != nil {
-		return Page{}, err
-	}
-	page, err := r.query(ctx, sql, args)
-	page.Full = len(page.Rows) == limit
-	return page, err
-}
-
-// Highest gives the position of the last row in reading order; the zero
-// Position where there is no row.
-func (r *Reader) Highest(ctx context.Context) (Position, error) {
-	conds := []string{r.dialect.Quote(r.order[0].Name) + " IS NOT NULL"}
-	if r.where != "" {
-		conds = append(conds, r.where)
-	}
-	desc := strings.ReplaceAll(r.orderBy, ", ", " DESC, ") + " DESC"
-	page, err := r.query(ctx, r.selectSQL(conds)+" ORDER BY "+desc+" LIMIT 1", nil)
-	if err != nil || len(page.Rows) == 0 {
-		return Position{}, err
-	}
-	return page.Rows[0].Position, nil
-}
-
-// ByKey reads the row of a key that [EncodeKey] made; ok is false where the
-// source no longer has it.
-func (r *Reader) ByKey(ctx context.Context, key string) (page Page, ok bool, err error) {
-	natives, err := DecodeKey(key, len(r.key))
-	if err != nil {
-		return Page{}, false, err
-	}
-	var cols []Column
-	for _, i := range r.key {
-		cols = append(cols, r.order[i])
-	}
-	st := statement{r: r}
-	args, err := st.bind(cols, natives)
-	if err != nil {
-		return Page{}, false, err
-	}
-	if r.where != "" {
-		st.conds = append(st.conds, r.where)
-	}
-	for i, c := range cols {
-		st.conds = append(st.conds, r.dialect.Quote(c.Name)+" = "+st.param(c, args[i]))
-	}
-	page, err = r.query(ctx, r.selectSQL(st.conds), st.args)
-	return page, len(page.Rows) > 0, err
-}
-
-func (r *Reader) query(ctx context.Context, sql string, args []any) (Page, error) {
-	rows, err := r.db.Query(ctx, sql, r.fields, args)
-	if err != nil {
-		return Page{}, fmt.Errorf("reading %s: %w", r.place(), err)
-	}
-	page := Page{Columns: r.columns, Rows: make([]Row, 0, len(rows))}
-	for _, values := range rows {
-		row, err := r.row(values)
-		if err != nil {
-			return Page{}, fmt.Errorf("reading %s: %w", r.place(), err)
-		}
-		page.Rows = append(page.Rows, row)
-	}
-	return page, nil
-}
-
-func (r *Reader) row(values []Value) (Row, error) {
-	position := make([]string, len(r.order))
-	for i, c := range r.order {
-		if values[i].IsNull() {
-			return Row{}, fmt.Errorf("column %s of the reading order is NULL in a row; a key must not be", c.Name)
-		}
-		native, err := r.dialect.Native(c, values[i])
-		if err != nil {
-			return Row{}, fmt.Errorf("column %s: %w", c.Name, err)
-		}
-		position[i] = native
-	}
-	key := make([]string, len(r.key))
-	for i, at := range r.key {
-		key[i] = position[at]
-	}
-	mapped := make([]Value, len(r.mapped))
-	for i, at := range r.mapped {
-		mapped[i] = values[at]
-	}
-	return Row{Key: EncodeKey(key), Position: Position{Values: position}, Values: mapped}, nil
 }
 
 // Close ends the connections.

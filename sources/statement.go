@@ -5,18 +5,63 @@ import (
 	"strings"
 )
 
-// PageSQL is the statement that [Reader.Page] runs, for looking at its plan.
-func (r *Reader) PageSQL(after Position, limit int) (string, []any, error) {
+// Range is a stretch of the reading order.
+type Range struct {
+	// After is where it begins: exclusive, unless the position itself is
+	// inclusive. Zero means from the first row that has a cursor.
+	After Position
+	// Since is a second beginning: of the two, the later one counts. Only the
+	// database could tell which that is.
+	Since Position
+	// UpTo is where it ends, inclusive; a prefix of the order's columns includes
+	// all that tie with it. Zero means to the end.
+	UpTo Position
+	// Below leaves the rows at UpTo out.
+	Below bool
+	// Newest gives the last rows first.
+	Newest bool
+}
+
+// PageSQL is the statement that [Session.Page] runs, for looking at its plan.
+func (r *Reader) PageSQL(in Range, limit int) (string, []any, error) {
 	st := statement{r: r}
 	if r.where != "" {
 		st.conds = append(st.conds, r.where)
 	}
-	if after.IsZero() {
+	if in.After.IsZero() && in.Since.IsZero() && in.UpTo.IsZero() {
 		st.conds = append(st.conds, r.dialect.Quote(r.order[0].Name)+" IS NOT NULL")
-	} else if err := st.after(after); err != nil {
-		return "", nil, err
 	}
-	return r.selectSQL(st.conds) + " ORDER BY " + r.orderBy + fmt.Sprintf(" LIMIT %d", limit), st.args, nil
+	upTo := "<="
+	if in.Below {
+		upTo = "<"
+	}
+	for _, b := range []struct {
+		p  Position
+		op string
+	}{{in.After, beginning(in.After)}, {in.Since, beginning(in.Since)}, {in.UpTo, upTo}} {
+		if err := st.bound(b.p, b.op); err != nil {
+			return "", nil, err
+		}
+	}
+	return r.selectSQL(st.conds) + r.orderBy(in.Newest) + fmt.Sprintf(" LIMIT %d", limit), st.args, nil
+}
+
+func beginning(p Position) string {
+	if p.Inclusive {
+		return ">="
+	}
+	return ">"
+}
+
+func (r *Reader) orderBy(newest bool) string {
+	order := make([]string, len(r.order))
+	for i, c := range r.order {
+		order[i] = r.dialect.Quote(c.Name)
+		if newest {
+			order[i] += " DESC"
+		}
+	}
+	return " ORDER BY " + strings.Join(order, ", ")
 }
 
 // statement gathers the conditions of a SELECT and the arguments they bind.
@@ -47,7 +92,12 @@ func (s *statement) param(c Column, arg any) string {
 	return s.r.dialect.Param(len(s.args), c)
 }
 
-func (s *statement) after(p Position) error {
+// bound adds the condition that rows stand on one side of a position; none for
+// the zero position.
+func (s *statement) bound(p Position, op string) error {
+	if p.IsZero() {
+		return nil
+	}
 	args, err := s.bind(s.r.order, p.Values)
 	if err != nil {
 		return err
@@ -56,12 +106,8 @@ func (s *statement) after(p Position) error {
 	for i := range args {
 		columns = append(columns, s.r.dialect.Quote(s.r.order[i].Name))
 	}
-	op := ">"
-	if p.Inclusive {
-		op = ">="
-	}
 	param := func(i int) string { return s.param(s.r.order[i], args[i]) }
-	s.conds = append(s.conds, s.r.dialect.After(columns, op, param))
+	s.conds = append(s.conds, s.r.dialect.Compare(columns, op, param))
 	return nil
 }
 
@@ -73,9 +119,9 @@ func (r *Reader) selectSQL(conds []string) string {
 	return sql
 }
 
-// RowAfter writes "after this position" as a row value, which PostgreSQL and
-// SQLite run as one index seek.
-func RowAfter(columns []string, op string, param func(i int) string) string {
+// CompareRows writes a comparison of positions as one of row values, which
+// PostgreSQL and SQLite run as one index seek.
+func CompareRows(columns []string, op string, param func(i int) string) string {
 	params := make([]string, len(columns))
 	for i := range columns {
 		params[i] = param(i)
@@ -86,9 +132,9 @@ func RowAfter(columns []string, op string, param func(i int) string) string {
 	return "(" + strings.Join(columns, ", ") + ") " + op + " (" + strings.Join(params, ", ") + ")"
 }
 
-// SpelledAfter writes the same spelled out, for engines that scan on row
+// CompareSpelled writes the same spelled out, for engines that scan on row
 // values: (a > ? OR (a = ? AND b > ?)).
-func SpelledAfter(columns []string, op string, param func(i int) string) string {
+func CompareSpelled(columns []string, op string, param func(i int) string) string {
 	return spelled(columns, op, param, 0)
 }
 
@@ -97,6 +143,6 @@ func spelled(columns []string, op string, param func(i int) string, at int) stri
 	if at == len(columns)-1 {
 		return c + " " + op + " " + param(at)
 	}
-	first := c + " > " + param(at)
+	first := c + " " + op[:1] + " " + param(at)
 	return "(" + first + " OR (" + c + " = " + param(at) + " AND " + spelled(columns, op, param, at+1) + "))"
 }

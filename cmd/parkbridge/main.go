@@ -106,7 +106,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.configPath, "config", "c", "config.yaml", "the configuration file")
 	root.AddCommand(
 		a.demoCommand(), a.syncCommand(), a.runCommand(), a.statusCommand(), a.recordsCommand(),
-		a.resumeCommand(), a.resetCommand(), a.gateCommand(), a.versionCommand(),
+		a.resumeCommand(), a.reconcileCommand(), a.resetCommand(), a.gateCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -161,11 +161,6 @@ func (a *app) wired(cmd *cobra.Command, names []string, mayCreate bool, f func(c
 	app, err := daemon.New(ctx, cfg, drivers(), log, mayCreate, names...)
 	if err != nil {
 		return classed(errors.Join(err, closeLog()))
-	}
-	if mayCreate { // once a run, not at every look
-		for _, w := range cfg.Warnings {
-			log.Warn("the config says more than this version does", "key", w)
-		}
 	}
 	err = f(ctx, app, log)
 	return classed(errors.Join(err, app.Close(), closeLog()))

@@ -39,7 +39,7 @@ and below latest is never read.`,
 					return err
 				}
 				if !yes {
-					fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? Type yes: ", source, orNone(was.Position), to)
+					fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? Type yes: ", source, orNone(was.Mark), to)
 					answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is no
 					if strings.TrimSpace(answer) != "yes" {
 						return &exit{exitUsage, errors.New("not confirmed; nothing was changed (--yes confirms without asking)")}
@@ -49,7 +49,7 @@ and below latest is never read.`,
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.stdout, "The mark of %s was at %s and is at %s now.\n", source, orNone(was.Position), orNone(position))
+				fmt.Fprintf(a.stdout, "The mark of %s was at %s and is at %s now.\n", source, orNone(was.Mark), orNone(position))
 				return nil
 			})
 		},

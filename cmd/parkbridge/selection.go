@@ -96,12 +96,15 @@ type filterFlags struct {
 
 // parseTime reads what a person types for a time, in the machine's zone, or
 // how long ago it was.
-func parseTime(flag, s string) (time.Time, error) {
+func parseTime(flag, s string) (time.Time, error) { return parseTimeIn(flag, s, time.Local) }
+
+// parseTimeIn is parseTime by the clocks of a zone.
+func parseTimeIn(flag, s string, loc *time.Location) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+		if t, err := time.ParseInLocation(layout, s, loc); err == nil {
 			return t, nil
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parkbridge/internal/bridge"
+	"parkbridge/internal/capture"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
 	"parkbridge/sources"
@@ -51,14 +53,29 @@ type sourceJSON struct {
 	Name                 string         `json:"name"`
 	Class                *string        `json:"class"`
 	Rule                 *string        `json:"rule"`
-	HeldBy               *string        `json:"held_by"`
+	RuleWhy              *string        `json:"rule_why"` // why there is no better rule
+	HeldBy               *string        `json:"held_by"`  // what holds the floor below the mark
+	HeldSince            *string        `json:"held_since"`
+	Parked               *parkedJSON    `json:"parked"`
+	LeaseHolder          *string        `json:"lease_holder"` // who runs the source now
 	Mark                 *string        `json:"mark"`
 	Floor                *string        `json:"floor"`
 	MovedAt              *string        `json:"moved_at"`
 	Counts               map[string]int `json:"counts"`
 	Remarks              int            `json:"remarks"`
+	Future               int            `json:"future"`       // rows dated later than now, at the last poll
+	NullCursors          int            `json:"null_cursors"` // rows without a cursor, at the last look
+	Changed              int            `json:"changed"`      // delivered records whose row is another by now
+	Reconciled           *reconcileJSON `json:"reconciled"`   // the last one that healed what it found
 	OldestPendingSeconds *int64         `json:"oldest_pending_seconds"`
 	LastRun              *runJSON       `json:"last_run"`
+}
+
+// parkedJSON is a range below the floor that is read again once an hour.
+type parkedJSON struct {
+	From  *string `json:"from"`
+	To    *string `json:"to"`
+	Since *string `json:"since"`
 }
 
 type runJSON struct {
@@ -108,16 +125,22 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		return err
 	}
 	out := statusJSON{Sources: []sourceJSON{}, Sink: sinkAsJSON(sink)}
+	var notes []string
 	t := a.table("SOURCE", "MARK", ">PENDING", ">DELIVERED", ">REJECTED", ">INVALID", ">DISMISSED", "OLDEST PENDING", "LAST RUN", "RESULT")
 	for _, src := range app.Bridge.Sources {
 		s, err := app.Ledger.Status(ctx, src.Name)
 		if err != nil {
 			return err
 		}
-		out.Sources = append(out.Sources, sourceAsJSON(s))
+		state, err := bridge.Seen(s.Mark)
+		if err != nil {
+			return err
+		}
+		out.Sources = append(out.Sources, sourceAsJSON(s, state))
+		notes = append(notes, sourceNotes(s, state)...)
 		mark, last, result := "-", "never", ""
-		if !s.Mark.Position.IsZero() {
-			mark = s.Mark.Position.String()
+		if !s.Mark.Mark.IsZero() {
+			mark = s.Mark.Mark.String()
 		}
 		if r := s.LastRun; r != nil {
 			last, result = ago(r.StartedAt), runResult(*r)
@@ -130,19 +153,26 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		return a.printJSON(out)
 	}
 	t.print()
-	for _, s := range out.Sources {
-		if s.Remarks > 0 {
-			fmt.Fprintf(a.stdout, "%s: accepted with a remark: %d; see parkbridge records list --remark\n", s.Name, s.Remarks)
-		}
+	for _, note := range notes {
+		fmt.Fprintln(a.stdout, note)
 	}
 	a.printSink(sink)
 	return nil
 }
 
-func sourceAsJSON(s ledger.SourceStatus) sourceJSON {
+func sourceAsJSON(s ledger.SourceStatus, state capture.State) sourceJSON {
+	seen := state.Seen
 	j := sourceJSON{
-		Name: s.Source, HeldBy: text(s.Holder), Mark: position(s.Mark.Position), Floor: position(s.Mark.Floor), MovedAt: when(s.MovedAt), Remarks: s.Remarks,
-		Counts: map[string]int{}, LastRun: runAsJSON(s.LastRun),
+		Name: s.Source, Class: text(seen.Class), Rule: text(seen.Rule), RuleWhy: text(seen.RuleWhy), HeldBy: text(seen.HeldBy), HeldSince: when(seen.HeldSince),
+		LeaseHolder: text(s.Holder), Mark: position(s.Mark.Mark), Floor: position(s.Mark.Floor), MovedAt: when(s.MovedAt), Remarks: s.Remarks,
+		Future: seen.Future, NullCursors: seen.Nulls, Changed: s.Changed, Counts: map[string]int{}, LastRun: runAsJSON(s.LastRun),
+	}
+	if p := state.Journal.Parked; p != nil {
+		j.Parked = &parkedJSON{From: position(p.From), To: position(p.Entry.Mark), Since: when(p.Since)}
+	}
+	if s.Reconciled != nil {
+		r := reconcileAsJSON(*s.Reconciled)
+		j.Reconciled = &r
 	}
 	for _, state := range ledger.States {
 		j.Counts[state] = s.Counts[state]
@@ -152,6 +182,56 @@ func sourceAsJSON(s ledger.SourceStatus) sourceJSON {
 		j.OldestPendingSeconds = &seconds
 	}
 	return j
+}
+
+// sourceNotes says what a table of sources has no room for.
+func sourceNotes(s ledger.SourceStatus, state capture.State) (notes []string) {
+	note := func(format string, args ...any) {
+		notes = append(notes, s.Source+": "+fmt.Sprintf(format, args...))
+	}
+	seen := state.Seen
+	if seen.Rule != "" {
+		rule := "class " + seen.Class + " (" + seen.Why + "), rule " + seen.Rule
+		if seen.RuleWhy != "" {
+			rule += " (" + seen.RuleWhy + ")"
+		}
+		note("%s", rule)
+	}
+	if seen.HeldBy != "" {
+		note("what may still turn up below the mark is read again from %q on; held since %s by %s", clip(s.Mark.Floor.String(), 40), localTime(seen.HeldSince), seen.HeldBy)
+	}
+	if p := state.Journal.Parked; p != nil {
+		note("parked since %s: %q to %q, read once an hour until what holds it has ended", localTime(p.Since), clip(p.From.String(), 40), clip(p.Entry.Mark.String(), 40))
+	}
+	if seen.Future > 0 {
+		note("rows dated later than now: %d; they are landed, and the mark waits for their time", seen.Future)
+	}
+	if seen.Nulls > 0 {
+		more := ""
+		if seen.Nulls >= capture.NullsMost {
+			more = " or more"
+		}
+		note("rows without a cursor: %d%s (see null_cursor)", seen.Nulls, more)
+	}
+	if s.Changed > 0 {
+		note("delivered records whose row was changed since: %d (see on_change)", s.Changed)
+	}
+	if s.Remarks > 0 {
+		note("accepted with a remark: %d; see parkbridge records list --remark", s.Remarks)
+	}
+	if r := s.Reconciled; r != nil {
+		missing, healed, deleted := 0, 0, 0
+		for _, d := range r.Days {
+			missing, healed, deleted = missing+d.Missing, healed+d.Healed, deleted+d.Deleted
+		}
+		switch {
+		case r.Error != "":
+			note("reconciled %s: failed: %s", ago(r.FinishedAt), clip(r.Error, 80))
+		default:
+			note("reconciled %s: missing %d, healed %d, deleted at the source %d", ago(r.FinishedAt), missing, healed, deleted)
+		}
+	}
+	return notes
 }
 
 func runResult(r ledger.Run) string {

@@ -31,7 +31,7 @@ func BenchmarkSync(b *testing.B) {
 			b.StopTimer()
 			r := newRig(b, func(s *bridge.Settings) { s.Concurrency = 32 })
 			r.serve(answer)
-			r.Sources[0].PageSize = 1000
+			r.Sources[0].Poller.PageSize = 1000
 			for range rows / 500 {
 				r.insert(b, 500)
 			}

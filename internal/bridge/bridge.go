@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/robfig/cron/v3"
 	"golang.org/x/time/rate"
 
 	"parkbridge/internal/capture"
@@ -30,7 +31,22 @@ type Reader interface {
 	capture.Reader
 	// ByKey reads one row again; ok is false where it is gone.
 	ByKey(ctx context.Context, key string) (page sources.Page, ok bool, err error)
+	// Identity names the server and the database.
+	Identity(ctx context.Context) (string, error)
 	Close() error
+}
+
+// Table makes a Reader of an open table or query.
+func Table(r *sources.Reader) Reader { return table{r} }
+
+type table struct{ *sources.Reader }
+
+func (t table) Session(ctx context.Context, evidence bool) (capture.Session, error) {
+	s, err := t.Reader.Session(ctx, evidence)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Source is one source, ready to run.
@@ -38,28 +54,37 @@ type Source struct {
 	Name     string
 	Table    string // the table, or "query", as the ledger names the rows' origin
 	Shape    sources.Shape
-	PageSize int
-	Start    string
+	Location *time.Location // of the days that reconcile counts; nil means UTC
 	Program  *mapping.Program
+	Poller   *capture.Poller
+	// Reconcile says when a window is compared; nil means hourly for class client
+	// and never for class server.
+	Reconcile cron.Schedule
 	// Open connects. The connection is kept until a run fails.
 	Open func(ctx context.Context) (Reader, error)
 
-	mu     sync.Mutex
-	reader Reader
+	mu         sync.Mutex
+	reader     Reader
+	server     string    // the identity of what reader is connected to
+	reconciled time.Time // when a reconcile last began; zero: not known
 }
 
-// connected gives the open reader, connecting where there is none.
-func (s *Source) connected(ctx context.Context) (Reader, error) {
+// connected gives the open reader and what it is connected to, connecting where
+// there is none.
+func (s *Source) connected(ctx context.Context) (Reader, string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader == nil {
 		r, err := s.Open(ctx)
 		if err != nil {
-			return nil, err
+			return nil, "", err
+		}
+		if s.server, err = r.Identity(ctx); err != nil {
+			return nil, "", errors.Join(fmt.Errorf("asking the database who it is: %w", err), r.Close())
 		}
 		s.reader = r
 	}
-	return s.reader, nil
+	return s.reader, s.server, nil
 }
 
 // Close ends the connection; the next run connects again.
@@ -148,8 +173,10 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 		captures.Wait()
 		d.captured()
 	}()
+	renewing := d.renew(work)
 	report.Err = d.sweepOnce(ctx)
 	captures.Wait()
+	renewing()
 	report.Limited = d.stoppedByLimit()
 	for i, s := range running {
 		report.Sources = append(report.Sources, b.finish(work, s, d, failures[i]))
@@ -181,8 +208,11 @@ func (b *Bridge) forget(ctx context.Context) (wiped int, err error) {
 // finish notes the end of a source's run and gives its lease back.
 func (b *Bridge) finish(ctx context.Context, s *Source, d *delivery, failure error) SourceReport {
 	r := SourceReport{Source: s.Name, Err: failure}
-	run, err := b.Ledger.FinishRun(ctx, d.runOf(s.Name), failure)
+	run, err := b.Ledger.FinishRun(ctx, d.runOf(s.Name), d.countRead(s.Name, 0), failure)
 	r.Run, r.Err = run, errors.Join(r.Err, err)
+	if lost := d.lostLease(s.Name); lost != nil {
+		r.Err = errors.Join(r.Err, lost)
+	}
 	if r.Pending, _, err = b.Ledger.CountPending(ctx, []string{s.Name}); err != nil {
 		r.Err = errors.Join(r.Err, err)
 	}
@@ -199,6 +229,9 @@ func (b *Bridge) captureOnce(ctx context.Context, s *Source, d *delivery) error 
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // stopped between two pages; the mark stands where the last one landed
 	}
+	if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
+		d.lose(lost)
+	}
 	if err != nil {
 		if cerr := s.Close(); cerr != nil {
 			b.Log.Debug("closing a failed connection", "source", s.Name, "error", cerr)
@@ -208,34 +241,59 @@ func (b *Bridge) captureOnce(ctx context.Context, s *Source, d *delivery) error 
 }
 
 func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
+	l, r, state, err := b.openSource(ctx, s, d.leaseOf(s.Name))
+	if err != nil {
+		return err
+	}
+	l.d, l.run = d, d.runOf(s.Name)
+	defer func() { d.countRead(s.Name, l.read) }()
+	started := state.Started
+	if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
+		var restored *capture.RestoredError
+		if errors.As(err, &restored) {
+			return fmt.Errorf("%w; nothing was read. See what happened to the table, then say where to go on: %s", err, s.resetCommand(restored.Highest))
+		}
+		return err
+	}
+	if !started || !l.reconcileDue(ctx, r, state) {
+		return nil
+	}
+	result, err := l.reconcile(ctx, r, state, Window{})
+	if err == nil {
+		b.tellReconcile(s.Name, result)
+	}
+	return err
+}
+
+// openSource connects to a source, holds its mark against the config and the
+// server, and readies the landing of its rows.
+func (b *Bridge) openSource(ctx context.Context, s *Source, lease *ledger.Lease) (*lander, Reader, capture.State, error) {
 	mark, err := b.Ledger.Mark(ctx, s.Name)
 	if err != nil {
-		return err
+		return nil, nil, capture.State{}, err
 	}
 	if err := s.fits(mark); err != nil {
-		return err
+		return nil, nil, capture.State{}, err
 	}
-	r, err := s.connected(ctx)
+	r, server, err := s.connected(ctx)
 	if err != nil {
-		return err
+		return nil, nil, capture.State{}, err
 	}
-	lease, run := d.leaseOf(s.Name), d.runOf(s.Name)
-	return capture.Poll(ctx, r, s.PageSize, s.Start, mark.Position, mark.Started, func(page sources.Page, to sources.Position) error {
-		// A page that was read is landed, also when stopping.
-		landed, err := b.land(context.WithoutCancel(ctx), s, lease, run, mark, page, to)
-		if err != nil {
-			return err
-		}
-		mark = landed.Mark
-		if landed.Invalid > 0 {
-			b.Log.Warn("rows do not map; they are kept as invalid", "source", s.Name, "rows", landed.Invalid)
-		}
-		if landed.Pending > 0 {
-			b.Log.Debug("landed a page", "source", s.Name, "rows", len(page.Rows), "pending", landed.Pending)
-			d.wake()
-		}
-		return nil
-	})
+	if mark.Started && mark.Server != "" && mark.Server != server {
+		return nil, nil, capture.State{}, &sources.ConfigError{Source: s.Name, Key: "dsn", Problem: fmt.Sprintf(
+			"leads to %q now, but the mark %q was made in %q; nothing was read. If that is meant, say where to go on: %s", server, mark.Mark.String(), mark.Server, s.resetCommand(mark.Mark))}
+	}
+	state, err := decodeState(mark)
+	return &lander{b: b, s: s, lease: lease, mark: mark, server: server}, r, state, err
+}
+
+// resetCommand is the command that moves the mark, with a value to begin with.
+func (s *Source) resetCommand(at sources.Position) string {
+	value := "VALUE"
+	if !at.IsZero() {
+		value = "'" + at.Values[0] + "'"
+	}
+	return fmt.Sprintf("parkbridge reset --source %s --to earliest|latest|%s", s.Name, value)
 }
 
 // fits refuses a mark that was made with another table, query, key or cursor:
@@ -250,74 +308,39 @@ func (s *Source) fits(mark ledger.Mark) error {
 		return nil
 	}
 	return &sources.ConfigError{Source: s.Name, Key: key, Problem: fmt.Sprintf(
-		"was %q when the mark %q was made, and is %q now; if that is meant, say where to go on: parkbridge reset --source %s --to earliest|latest|VALUE",
-		was, mark.Position.String(), is, s.Name)}
+		"was %q when the mark %q was made, and is %q now; if that is meant, say where to go on: %s",
+		was, mark.Mark.String(), is, s.resetCommand(sources.Position{}))}
 }
 
 // Reset moves a source's mark on purpose: to "earliest", "latest" or a value of
 // the cursor, from which on rows are read. Records stay; rows read again are
 // recognised by their keys.
 func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sources.Position, err error) {
-	r, err := s.connected(ctx)
+	r, server, err := s.connected(ctx)
 	if err != nil {
 		return position, err
 	}
-	if position, err = capture.Beginning(ctx, r, to); err != nil {
+	sess, err := r.Session(ctx, false)
+	if err != nil {
 		return position, err
 	}
-	if to != sources.StartLatest {
+	position, err = capture.Beginning(ctx, r, sess, to)
+	if err == nil && to != sources.StartLatest {
 		// A value that the cursor cannot have shows now, and not at the next run.
-		if _, err := r.Page(ctx, position, 1); err != nil {
-			return position, err
-		}
+		_, err = sess.Page(ctx, sources.Range{After: position}, 1)
+	}
+	if err = errors.Join(err, sess.Close()); err != nil {
+		return position, err
 	}
 	lease, err := b.Ledger.Acquire(ctx, s.Name)
 	if err != nil {
 		return position, err
 	}
-	err = b.Ledger.Reset(ctx, lease, position, s.Shape)
+	mark, err := b.Ledger.Mark(ctx, s.Name)
+	if err == nil {
+		_, err = b.Ledger.Land(ctx, ledger.Landing{Lease: lease, From: mark, To: encodeState(capture.Begun(position)), Shape: s.Shape, Server: server, Table: s.Table})
+	}
 	return position, errors.Join(err, lease.Release(ctx))
-}
-
-// land maps a page's new rows and stores them with the mark.
-func (b *Bridge) land(ctx context.Context, s *Source, lease *ledger.Lease, run int64, from ledger.Mark, page sources.Page, to sources.Position) (ledger.Landed, error) {
-	keys := make([]string, len(page.Rows))
-	for i, row := range page.Rows {
-		keys[i] = row.Key
-	}
-	known, err := b.Ledger.Known(ctx, s.Name, s.Table, keys)
-	if err != nil {
-		return ledger.Landed{}, err
-	}
-	in := ledger.Landing{Lease: lease, From: from, To: to, Shape: s.Shape, Table: s.Table, RunID: run, Read: len(page.Rows)}
-	inPage := make(map[string]string, len(page.Rows))
-	changed := 0
-	for _, row := range page.Rows {
-		hash := sources.Hash(page.Columns, row.Values)
-		if first, twice := inPage[row.Key]; twice {
-			if first != hash {
-				return ledger.Landed{}, fmt.Errorf("the key %s stands for two rows, so it does not identify one; mend key in the config (nothing of this page was landed)", row.Key)
-			}
-			continue
-		}
-		inPage[row.Key] = hash
-		if before, ok := known[row.Key]; ok {
-			if before != hash && sources.SameColumns(before, hash) {
-				changed++
-			}
-			continue
-		}
-		columns, err := sources.EncodeRow(page.Columns, row.Values)
-		if err != nil {
-			return ledger.Landed{}, fmt.Errorf("source %s: row with key %s: %w", s.Name, row.Key, err)
-		}
-		fields, problems := s.Program.Map(row.Values, mapping.Origin{Table: s.Table})
-		in.Rows = append(in.Rows, ledger.New{Key: row.Key, Hash: hash, Columns: columns, Mapped: mapped(fields, problems)})
-	}
-	if changed > 0 {
-		b.Log.Warn("rows were changed after they had landed; their records stay as they are", "source", s.Name, "rows", changed)
-	}
-	return b.Ledger.Land(ctx, in)
 }
 
 // mapped turns the mapping's result into the ledger's.

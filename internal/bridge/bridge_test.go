@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"parkbridge/internal/bridge"
+	"parkbridge/internal/capture"
 	"parkbridge/internal/ledger"
 	"parkbridge/internal/testdb"
 	"parkbridge/mapping"
@@ -87,13 +88,27 @@ func (r *rig) source(t testing.TB, table, name string) *bridge.Source {
 	cfg := sources.Config{Name: name, Driver: "sqlite", DSN: sources.Secret(r.lot.DSN), Table: table, Key: []string{"id"}, Start: "earliest"}
 	cfg.Defaults()
 	s := &bridge.Source{
-		Name: name, Table: table, PageSize: 100, Start: "earliest", Program: program,
+		Name: name, Table: table, Program: program, Poller: poller(100),
 		Open: func(ctx context.Context) (bridge.Reader, error) {
-			return sources.Open(ctx, sources.NewRegistry(sqlite.Driver()), cfg, program.Needs())
+			return openTable(ctx, cfg, program)
 		},
 	}
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
+}
+
+func poller(pageSize int) *capture.Poller {
+	p := &capture.Poller{PageSize: pageSize, Start: "earliest"}
+	p.Config.Defaults()
+	return p
+}
+
+func openTable(ctx context.Context, cfg sources.Config, program *mapping.Program) (bridge.Reader, error) {
+	r, err := sources.Open(ctx, sources.NewRegistry(sqlite.Driver()), cfg, program.Needs())
+	if err != nil {
+		return nil, err
+	}
+	return bridge.Table(r), nil
 }
 
 // insert adds n releases, each of a serial of its own.
@@ -216,7 +231,7 @@ func TestRemapReadsTheRowAgain(t *testing.T) {
 	mended.Open = func(ctx context.Context) (bridge.Reader, error) {
 		cfg := sources.Config{Name: "north", Driver: "sqlite", DSN: sources.Secret(r.lot.DSN), Table: "pass", Key: []string{"id"}, Start: "earliest"}
 		cfg.Defaults()
-		return sources.Open(ctx, sources.NewRegistry(sqlite.Driver()), cfg, program.Needs())
+		return openTable(ctx, cfg, program)
 	}
 	require.NotSame(t, old, mended)
 	state, _, err := r.Remap(t.Context(), mended, r.record(t, 1))
@@ -540,7 +555,7 @@ func TestDeliveryGoesOnWithoutTheSource(t *testing.T) {
 func TestStartLatestOnAnEmptyTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.Sources[0].Start = sources.StartLatest
+	r.Sources[0].Poller.Start = sources.StartLatest
 	r.sync(t, 0)
 	r.insert(t, 3)
 	r.sync(t, 0)

@@ -28,6 +28,8 @@ type delivery struct {
 	mu        sync.Mutex
 	leases    map[string]*ledger.Lease
 	runs      map[string]int64
+	reads     map[string]int               // rows read, by source, see countRead
+	lost      map[string]*ledger.LostError // leases that another run has taken over
 	capturing bool
 	woken     chan struct{}
 	told      map[string]string // holders of other runs that were logged, by source
@@ -87,7 +89,7 @@ const (
 func (b *Bridge) newDelivery(limit int) *delivery {
 	return &delivery{
 		b: b, log: b.Log, limit: limit, limiter: b.Settings.limiter(),
-		leases: map[string]*ledger.Lease{}, runs: map[string]int64{}, capturing: true, woken: make(chan struct{}, 1),
+		leases: map[string]*ledger.Lease{}, runs: map[string]int64{}, reads: map[string]int{}, lost: map[string]*ledger.LostError{}, capturing: true, woken: make(chan struct{}, 1),
 		told: map[string]string{}, inFlight: map[string]int{}, chained: map[string]*chain{}, probed: map[int64]bool{},
 	}
 }
@@ -334,6 +336,10 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 				q.Now = d.b.Now()
 			}
 			due, err := d.b.Ledger.Due(context.WithoutCancel(ctx), q)
+			if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
+				d.lose(lost)
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -345,7 +351,7 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 		}
 		next := d.queue[0]
 		d.queue = d.queue[1:]
-		if d.probed[next.ID] {
+		if d.probed[next.ID] || d.leaseOf(next.Source) == nil {
 			continue
 		}
 		if key := d.serial(next); key != "" {
@@ -365,11 +371,17 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 // nextProbe gives the record to try the gate with.
 func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
 	excluded := append(d.suspectIDs(), slices.Collect(maps.Keys(d.probed))...)
-	due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), excluded)
-	if err != nil || len(due) == 0 {
-		return nil, err
+	for {
+		due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), excluded)
+		if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
+			d.lose(lost)
+			continue
+		}
+		if err != nil || len(due) == 0 {
+			return nil, err
+		}
+		return &due[0], nil
 	}
-	return &due[0], nil
 }
 
 // release lets the records go that waited for one of their serial: into the

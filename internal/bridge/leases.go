@@ -2,7 +2,11 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"slices"
+	"sync"
+	"time"
 
 	"parkbridge/internal/ledger"
 )
@@ -16,6 +20,7 @@ func (d *delivery) take(ctx context.Context, source string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.leases[source] = lease
+	delete(d.lost, source)
 	return nil
 }
 
@@ -37,8 +42,75 @@ func (d *delivery) newRun(ctx context.Context, source string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.runs[source] = run
+	d.runs[source], d.reads[source] = run, 0
 	return nil
+}
+
+// countRead adds to the rows that a source's run has read and no landing has
+// counted, and gives their number.
+func (d *delivery) countRead(source string, rows int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reads[source] += rows
+	return d.reads[source]
+}
+
+// lose drops the lease that another run has taken over: nothing more is landed,
+// sent or settled for its source.
+func (d *delivery) lose(lost *ledger.LostError) {
+	d.mu.Lock()
+	lease := d.leases[lost.Source]
+	delete(d.leases, lost.Source)
+	d.lost[lost.Source] = lost
+	d.mu.Unlock()
+	if lease == nil {
+		return
+	}
+	d.log.Error("another run has taken over the source; reading and sending of it end here", "source", lost.Source)
+	if err := lease.Release(context.Background()); err != nil { // only the lock beside the ledger is left of it
+		d.log.Debug("giving a lost lease's lock back", "source", lost.Source, "error", err)
+	}
+}
+
+// lostLease is the loss of a source's lease; nil where it was not lost.
+func (d *delivery) lostLease(source string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if lost := d.lost[source]; lost != nil {
+		return lost
+	}
+	return nil
+}
+
+// renewEvery is well within the time that a lease lasts by itself.
+const renewEvery = ledger.LeaseLasts / 3
+
+// renew keeps the leases that are held, until the returned function is called.
+func (d *delivery) renew(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(renewEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			leases, _ := d.held()
+			err := d.b.Ledger.Renew(ctx, slices.Collect(maps.Values(leases))...)
+			if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
+				d.lose(lost)
+			} else if err != nil && ctx.Err() == nil {
+				d.log.Warn("the leases could not be renewed; trying again", "error", err)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
+	}
 }
 
 func (d *delivery) giveBack(ctx context.Context, source string) error {

@@ -43,12 +43,14 @@ func (b *Bridge) Serve(ctx context.Context, schedules map[string]cron.Schedule) 
 		jobs.Schedule(schedules[s.Name], skip(cron.FuncJob(func() { b.tick(ctx, s, d) })))
 	}
 	jobs.Start()
+	renewing := d.renew(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() { b.keepHouse(ctx) })
 	err := d.serveOn(ctx)
 	cancel()
 	<-jobs.Stop().Done()
 	keeping.Wait()
+	renewing()
 	work := context.WithoutCancel(ctx)
 	for _, s := range b.Sources {
 		err = errors.Join(err, d.giveBack(work, s.Name))
@@ -86,7 +88,7 @@ func (b *Bridge) tick(ctx context.Context, s *Source, d *delivery) {
 		return
 	}
 	failure := b.captureOnce(ctx, s, d)
-	run, err := b.Ledger.FinishRun(work, d.runOf(s.Name), failure)
+	run, err := b.Ledger.FinishRun(work, d.runOf(s.Name), d.countRead(s.Name, 0), failure)
 	log := b.Log.With("source", s.Name)
 	switch {
 	case failure != nil || err != nil:

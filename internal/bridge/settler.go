@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,13 +97,12 @@ func (s *settler) write(batch []settleItem) {
 		}
 	}
 	if state != nil && s.failure() == nil {
-		leases, runs := s.d.held()
-		err := s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, state)
+		err := s.settle(settlements, state)
 		for tries := 0; errors.Is(err, ledger.ErrTransient) && tries < settleTries; tries++ {
 			// The answers are in hand, and to lose them is to send the records
 			// again; sending waits meanwhile.
 			<-time.After(settleWait)
-			err = s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, state)
+			err = s.settle(settlements, state)
 		}
 		if err != nil {
 			s.mu.Lock()
@@ -115,5 +115,20 @@ func (s *settler) write(batch []settleItem) {
 		if item.flushed != nil {
 			close(item.flushed)
 		}
+	}
+}
+
+// settle writes settlements. Those of a source that another run has taken over
+// are dropped: that run sends its records again, under their flow_no.
+func (s *settler) settle(settlements []ledger.Settlement, state *ledger.SinkState) error {
+	for {
+		leases, runs := s.d.held()
+		err := s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, state)
+		lost := (*ledger.LostError)(nil)
+		if !errors.As(err, &lost) {
+			return err
+		}
+		s.d.lose(lost)
+		settlements = slices.DeleteFunc(settlements, func(x ledger.Settlement) bool { return x.Source == lost.Source && !x.Reopen })
 	}
 }

@@ -126,7 +126,7 @@ func (v *verdict) free(a answer, done bool) { v.freed = append(v.freed, freed{a.
 // settlement is the answer as it is written down, with the state that follows.
 func settlement(a answer, state string) ledger.Settlement {
 	return ledger.Settlement{
-		ID: a.ID, Source: a.Source, State: state, Attempted: state != ledger.Pending, At: a.at,
+		ID: a.ID, Source: a.Source, Hash: a.Hash, Fields: a.Fields, State: state, Attempted: state != ledger.Pending, At: a.at,
 		Code: a.reply.Code, Message: a.reply.Message, Hint: a.reply.Hint, SeqNo: a.reply.SeqNo, HTTPStatus: a.reply.HTTPStatus,
 		Problems: differences(a.reply),
 	}

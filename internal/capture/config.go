@@ -38,6 +38,14 @@ type Reconcile struct {
 	Window   time.Duration `yaml:"window"` // 0 means 168h
 }
 
+// Values of on_change and null_cursor.
+const (
+	ChangeIgnore = "ignore"  // a delivered record stays as it was sent; the change is counted
+	ChangeResend = "resend"  // the changed row is a new revision, under a flow_no of its own
+	NullWait     = "wait"    // rows without a cursor are counted; reconcile finds them once they have one
+	NullInclude  = "include" // they are landed at once
+)
+
 // Defaults fills what was left out.
 func (c *Config) Defaults() {
 	if c.Settle == 0 {
@@ -50,10 +58,10 @@ func (c *Config) Defaults() {
 		c.RereadLimit = 50000
 	}
 	if c.OnChange == "" {
-		c.OnChange = "ignore"
+		c.OnChange = ChangeIgnore
 	}
 	if c.NullCursor == "" {
-		c.NullCursor = "wait"
+		c.NullCursor = NullWait
 	}
 	if c.Reconcile.Window == 0 {
 		c.Reconcile.Window = 168 * time.Hour
@@ -72,10 +80,10 @@ func (c *Config) Validate(parser cron.ScheduleParser, report func(key, problem s
 	if c.RereadLimit < 0 {
 		report("reread_limit", "must not be negative")
 	}
-	if c.OnChange != "ignore" && c.OnChange != "resend" {
+	if c.OnChange != ChangeIgnore && c.OnChange != ChangeResend {
 		report("on_change", "must be ignore or resend")
 	}
-	if c.NullCursor != "wait" && c.NullCursor != "include" {
+	if c.NullCursor != NullWait && c.NullCursor != NullInclude {
 		report("null_cursor", "must be wait or include")
 	}
 	if s := c.Reconcile.Schedule; s != "" {

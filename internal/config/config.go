@@ -33,9 +33,6 @@ type Config struct {
 	Sources []Source      `yaml:"sources"`
 	Log     Log           `yaml:"log"`
 
-	// Warnings lists keys that are set and have no effect yet.
-	Warnings []string
-
 	// Path is the file it was read from.
 	Path   string
 	places map[string]place
@@ -60,6 +57,8 @@ type Source struct {
 	Program *mapping.Program
 	// Cron is Schedule, parsed; nil where there is none.
 	Cron cron.Schedule
+	// ReconcileCron is Capture.Reconcile.Schedule, parsed; nil where there is none.
+	ReconcileCron cron.Schedule
 }
 
 // Log says how the program tells what it does.
@@ -215,9 +214,6 @@ func (c *Config) complete(d *decoder, drivers sources.Registry) {
 		if s.Driver == "sqlite" {
 			s.DSN = sources.Secret(d.dsnPath(string(s.DSN)))
 		}
-		if s.Capture != (capture.Config{}) {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("sources[%d]: settle, lookback, reread_limit, on_change, null_cursor, cursor_format and reconcile have no effect yet", i))
-		}
 		s.checkDriver(drivers, report)
 		s.complete(c.Sink.ParkUUID, report)
 	}
@@ -266,6 +262,14 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 		report("timezone", fmt.Sprintf("%q is not a zone of the IANA database, such as Asia/Shanghai", s.Timezone))
 	default:
 		s.Location = loc
+		s.Config.Location = loc
+	}
+	if s.Capture.CursorFormat != "" {
+		layout, err := cursorLayout(s.Capture.CursorFormat)
+		if err != nil {
+			report("cursor_format", err.Error())
+		}
+		s.CursorLayout = layout
 	}
 	if !mapping.ValidCharset(s.Charset) {
 		report("charset", fmt.Sprintf("%q is not known; it is one of utf-8, gbk, gb18030, gb2312, big5, latin-1", s.Charset))
@@ -277,6 +281,9 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 		} else {
 			s.Cron = inZone(schedule, s.Location)
 		}
+	}
+	if schedule, err := cronParser.Parse(s.Capture.Reconcile.Schedule); err == nil { // a mistake was reported
+		s.ReconcileCron = inZone(schedule, s.Location)
 	}
 	if len(s.Mapping) == 0 {
 		report("mapping", "is missing; it says which column fills which field of the gate")
@@ -297,6 +304,36 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset}, func(path, problem string) {
 		report(strings.TrimSuffix("mapping."+path, "."), problem)
 	})
+	if s.Capture.OnChange == capture.ChangeResend && !s.Program.UsesRevision(sink.FieldFlowNo) {
+		report("on_change", `cannot be resend, because the mapping gives a changed row the flow_no it had, and the platform ignores a second one; let flow_no tell revisions apart, such as { expr: '"EX" + string(id) + (revision > 0 ? "-" + string(revision) : "")' }`)
+	}
+}
+
+// cursorLayout turns a pattern of a text cursor into a layout of package time.
+// The parts must stand in order, or the text would not sort as the times do.
+func cursorLayout(pattern string) (string, error) {
+	switch pattern {
+	case sources.CursorUnix, sources.CursorUnixMS:
+		return pattern, nil
+	case "yyyyMMddHHmmssSSS":
+		return "20060102150405", nil // read and written with its milliseconds by its length
+	}
+	rest, layout, at := pattern, "", 0
+	for _, part := range []struct{ letters, layout string }{{"yyyy", "2006"}, {"MM", "01"}, {"dd", "02"}, {"HH", "15"}, {"mm", "04"}, {"ss", "05"}} {
+		before, after, found := strings.Cut(rest, part.letters)
+		if !found && at >= 3 {
+			break // a date, or a time without seconds
+		}
+		if !found {
+			return "", fmt.Errorf("%q must have yyyy, MM and dd in this order, then HH, mm and ss as far as there are any; or be unix or unix_ms", pattern)
+		}
+		layout, rest, at = layout+strings.ReplaceAll(before, "'", "")+part.layout, after, at+1
+	}
+	layout += strings.ReplaceAll(rest, "'", "")
+	if unknown := strings.Trim(layout, "0123456789-/.:_ T年月日时分秒"); unknown != "" {
+		return "", fmt.Errorf("%q: %q means nothing here; known are yyyy MM dd HH mm ss with - / . : _ T or a space between them, unix and unix_ms", pattern, unknown)
+	}
+	return layout, nil
 }
 
 // inZone runs a schedule by the clocks of a zone.

@@ -16,6 +16,7 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"parkbridge/internal/bridge"
+	"parkbridge/internal/capture"
 	"parkbridge/internal/config"
 	"parkbridge/internal/ledger"
 	"parkbridge/sink"
@@ -72,19 +73,27 @@ func (a *App) Reset(ctx context.Context, name, to string) (sources.Position, err
 	return position, a.Config.Wrap(err)
 }
 
+// Reconcile compares a window of a source with the ledger; see
+// [bridge.Bridge.Reconcile].
+func (a *App) Reconcile(ctx context.Context, s *bridge.Source, w bridge.Window, dry bool) (ledger.Reconcile, error) {
+	result, err := a.Bridge.Reconcile(ctx, s, w, dry)
+	return result, a.Config.Wrap(err)
+}
+
 func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bridge.Source {
 	table := s.Table
 	if table == "" {
 		table = "query"
 	}
 	return &bridge.Source{
-		Name: s.Name, Table: table, Shape: s.Shape(), PageSize: s.PageSize, Start: s.Start, Program: s.Program,
+		Name: s.Name, Table: table, Shape: s.Shape(), Location: s.Location, Program: s.Program, Reconcile: s.ReconcileCron,
+		Poller: &capture.Poller{Config: s.Capture, PageSize: s.PageSize, Start: s.Start},
 		Open: func(ctx context.Context) (bridge.Reader, error) {
 			r, err := sources.Open(ctx, drivers, s.Config, s.Program.Needs())
 			if err != nil {
 				return nil, cfg.Wrap(err)
 			}
-			return r, nil
+			return bridge.Table(r), nil
 		},
 	}
 }

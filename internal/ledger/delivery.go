@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"parkbridge/internal/failpoint"
 )
 
 // Due is a record that may be sent.
@@ -14,6 +16,7 @@ type Due struct {
 	ID            int64
 	Source        string
 	Key           string
+	Hash          string // of the content that Fields was made of
 	Fields        map[string]string
 	ParkUUID      string
 	ParkingSerial string
@@ -37,7 +40,7 @@ type DueQuery struct {
 	Limit      int
 }
 
-// owned gives the sources of the query's leases, or ErrLeaseLost where one of
+// owned gives the sources of the query's leases, or a [*LostError] where one of
 // them has another holder by now: nothing may be sent under a lost lease.
 func (l *Ledger) owned(ctx context.Context, q DueQuery) ([]string, error) {
 	var names []string
@@ -53,7 +56,7 @@ func (l *Ledger) owned(ctx context.Context, q DueQuery) ([]string, error) {
 // noBackoff is later than any next_attempt_at.
 const noBackoff = "9999"
 
-const dueColumns = `SELECT s.id, s.source, s.row_key, s.fields, s.park_uuid, s.parking_serial, s.attempts, s.code, COALESCE(s.last_attempt_at, '') FROM sync_status s `
+const dueColumns = `SELECT s.id, s.source, s.row_key, s.content_hash, s.fields, s.park_uuid, s.parking_serial, s.attempts, s.code, COALESCE(s.last_attempt_at, '') FROM sync_status s `
 
 // Due gives pending records in order of landing. A record is left out while an
 // earlier one of the same lot and parking serial is pending and cannot be sent
@@ -117,7 +120,7 @@ func (l *Ledger) due(ctx context.Context, query string, args ...any) ([]Due, err
 		var fields []byte
 		var code sql.NullString
 		var last string
-		if err := rows.Scan(&d.ID, &d.Source, &d.Key, &fields, &d.ParkUUID, &d.ParkingSerial, &d.Attempts, &code, &last); err != nil {
+		if err := rows.Scan(&d.ID, &d.Source, &d.Key, &d.Hash, &fields, &d.ParkUUID, &d.ParkingSerial, &d.Attempts, &code, &last); err != nil {
 			return err
 		}
 		switch code.String {
@@ -154,6 +157,9 @@ type Settlement struct {
 	ID     int64
 	Source string
 	State  string // the state after it
+	// Hash and Fields are what was sent; the row's content may be another by now.
+	Hash   string
+	Fields map[string]string
 	// Attempted counts the attempt; a refusal that is not the record's fault
 	// does not count.
 	Attempted   bool
@@ -190,15 +196,22 @@ const (
 )
 
 // Settle writes answers and the sink's state in one transaction, under the
-// leases of the records' sources. runs gives the run of each source that the
-// answers count for. A record that a person has ended meanwhile stays ended,
-// unless the platform has taken it.
+// leases of the records' sources; with a [*LostError] nothing was written. runs
+// gives the run of each source that the answers count for. A record that a
+// person has ended meanwhile stays ended, unless the platform has taken it. One
+// whose content is another by now stays as it is, unless the platform has taken
+// what was sent.
 func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[string]int64, settlements []Settlement, sink *SinkState) error {
 	err := l.tx(ctx, func(tx *sql.Tx) error {
+		failpoint.Hit("settle.begin")
 		counts := map[string]*[2]int{}
 		for _, s := range settlements {
 			if !s.Reopen && counts[s.Source] == nil {
-				if err := leases[s.Source].check(ctx, tx); err != nil {
+				lease := leases[s.Source]
+				if lease == nil {
+					return &LostError{s.Source}
+				}
+				if err := lease.check(ctx, tx); err != nil {
 					return err
 				}
 				counts[s.Source] = new([2]int)
@@ -206,7 +219,7 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 		}
 		update, err := tx.PrepareContext(ctx, `UPDATE sync_status SET state = ?, attempts = attempts + ?, next_attempt_at = COALESCE(?, next_attempt_at),
 			last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?, delivered_at = COALESCE(?, delivered_at)
-			WHERE id = ? AND (state = 'pending' OR ? = 'delivered')`)
+			WHERE id = ? AND content_hash = ? AND (state = 'pending' OR ? = 'delivered')`)
 		if err != nil {
 			return err
 		}
@@ -216,6 +229,7 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 				return err
 			}
 		}
+		failpoint.Hit("settle.records")
 		for source, n := range counts {
 			if n[0] == 0 && n[1] == 0 {
 				continue
@@ -225,13 +239,17 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 			}
 		}
 		if sink != nil {
-			return writeSink(ctx, tx, *sink)
+			if err := writeSink(ctx, tx, *sink); err != nil {
+				return err
+			}
 		}
+		failpoint.Hit("settle.commit")
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("settling answers: %w", err)
 	}
+	failpoint.Hit("settle.done")
 	return nil
 }
 
@@ -273,11 +291,14 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 		status = s.HTTPStatus
 	}
 	res, err := update.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
-		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, delivered, s.ID, s.State)
+		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, delivered, s.ID, s.Hash, s.State)
 	if err != nil {
 		return fmt.Errorf("record %d: %w", s.ID, err)
 	}
 	n, err := res.RowsAffected()
+	if err == nil && n == 0 && s.State == Delivered {
+		n, err = deliveredBefore(ctx, tx, s)
+	}
 	switch s.State {
 	case Delivered:
 		counts[s.Source][0] += int(n)
@@ -285,6 +306,25 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 		counts[s.Source][1] += int(n)
 	}
 	return err
+}
+
+// deliveredBefore settles a record that the platform took with a content which
+// has been replaced meanwhile: the record is what was sent, and its row has
+// changed since.
+func deliveredBefore(ctx context.Context, tx *sql.Tx, s Settlement) (int64, error) {
+	fields, err := json.Marshal(s.Fields)
+	if err != nil {
+		return 0, err
+	}
+	res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = 'delivered', attempts = attempts + 1, last_attempt_at = ?, delivered_at = ?,
+		code = ?, message = ?, hint = ?, seqno = ?, errors = NULL, fields = ?, flow_no = COALESCE(flow_no, ?), park_uuid = COALESCE(park_uuid, ?),
+		parking_serial = COALESCE(parking_serial, ?), seen_hash = content_hash, content_hash = ? WHERE id = ? AND content_hash <> ?`,
+		stamp(s.At), stamp(s.At), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), string(fields),
+		null(s.Fields["flow_no"]), null(s.Fields["park_uuid"]), null(s.Fields["parking_serial"]), s.Hash, s.ID, s.Hash)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 func writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {

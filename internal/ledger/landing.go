@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"parkbridge/internal/failpoint"
 	"parkbridge/sources"
 )
 
@@ -37,54 +38,110 @@ type Mapped struct {
 	Problems      []Problem
 }
 
+// Content is a row as read and what was made of it.
+type Content struct {
+	Hash     string // see [sources.Hash]
+	Identity string // the hash of the columns that tell a re-used key; "" where there are none
+	Day      string // of operate_time in the source's zone, yyyy-MM-dd; "" where it does not map
+	Columns  []byte // JSON, from [sources.EncodeRow]
+	Mapped
+}
+
 // New is a row that is about to become a record.
 type New struct {
-	Key     string
-	Hash    string
-	Columns []byte // JSON, from [sources.EncodeRow]
-	Mapped
+	Key string
+	// Generation begins at 1 (which 0 means too), and Revision at 0: a re-used key
+	// is the next generation of its key, a changed row sent again the next revision.
+	Generation, Revision int
+	Content
+}
+
+// Known is the latest record of a key.
+type Known struct {
+	ID       int64
+	Hash     string
+	Seen     string // the row's hash where it differs from Hash and that is known; else ""
+	Identity string
+	State    string
+	Day      string
+	// Generation and Revision are the record's.
+	Generation, Revision int
+}
+
+// Change is what a row that was read again does to its record.
+type Change struct {
+	ID  int64
+	Was string // the content hash that the record had; a record of another is left alone
+	// To replaces the content of a record that was not delivered; nil leaves it.
+	To  *Content
+	Key string // of the row, with To
+	// Seen notes that a delivered record's row is another by now.
+	Seen string
+	// Rehash is the hash of the same content under another list of columns.
+	Rehash, Identity string
+}
+
+// State is how far the reading of a source has come.
+type State struct {
+	Mark, Floor sources.Position
+	// Journal and Seen are the capture's own, in its own form.
+	Journal, Seen string
 }
 
 // Landing is a page with the move of the mark that it justifies.
 type Landing struct {
-	Lease *Lease
-	From  Mark             // the mark the page was read from
-	To    sources.Position // the mark after it
-	Shape sources.Shape    // what To was made with
-	Table string
-	Rows  []New
-	RunID int64 // the run that read it
-	Read  int   // rows read, those already landed included
+	Lease   *Lease
+	From    Mark  // the mark the page was read from
+	To      State // how far reading has come with it
+	Shape   sources.Shape
+	Server  string // what the source's server and database are; "" leaves what is stored
+	Table   string
+	Rows    []New
+	Changes []Change
+	RunID   int64 // the run that read it
+	Read    int   // rows read, those already landed included
 }
 
 // Landed says what a landing did.
 type Landed struct {
 	Mark    Mark // to go on from
-	Pending int
-	Invalid int
+	Pending int  // records that are now to be sent
+	Invalid int  // records that do not map
 }
 
-// Known gives the content hashes of the keys of a source's table that have
-// landed, one query for the whole page.
-func (l *Ledger) Known(ctx context.Context, source, table string, keys []string) (map[string]string, error) {
-	known := map[string]string{}
+// Known gives the latest record of each key of a source's table that has
+// landed, in one query for the whole page.
+func (l *Ledger) Known(ctx context.Context, source, table string, keys []string) (map[string]Known, error) {
+	known := map[string]Known{}
 	for chunk := range slices.Chunk(keys, 10000) {
 		list, err := json.Marshal(chunk)
 		if err != nil {
 			return nil, err
 		}
 		err = each(ctx, l.read, func(rows *sql.Rows) error {
-			var key, hash string
-			err := rows.Scan(&key, &hash)
-			known[key] = hash
+			var key string
+			var k Known
+			err := rows.Scan(&key, &k.ID, &k.Hash, &k.Seen, &k.Identity, &k.State, &k.Day, &k.Generation, &k.Revision)
+			if was, ok := known[key]; !ok || k.Generation > was.Generation || (k.Generation == was.Generation && k.Revision > was.Revision) {
+				known[key] = k
+			}
 			return err
-		}, `SELECT row_key, content_hash FROM sync_status
-			WHERE source = ? AND table_name = ? AND generation = 1 AND row_key IN (SELECT value FROM json_each(?)) ORDER BY revision`, source, table, list)
+		}, `SELECT row_key, id, content_hash, COALESCE(seen_hash, ''), COALESCE(identity_hash, ''), state, COALESCE(day, ''), generation, revision FROM sync_status
+			WHERE source = ? AND table_name = ? AND row_key IN (SELECT value FROM json_each(?))`, source, table, list)
 		if err != nil {
 			return nil, fmt.Errorf("looking up keys of source %s: %w", source, err)
 		}
 	}
 	return known, nil
+}
+
+// CountAfter counts a source's records that landed after one, most at the most.
+func (l *Ledger) CountAfter(ctx context.Context, source string, id int64, most int) (n int, err error) {
+	err = l.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM sync_status WHERE id > ? AND source = ? LIMIT ?)", id, source, most).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("counting records of source %s: %w", source, classed(err))
+	}
+	return n, nil
 }
 
 // querier is a *sql.DB, a *sql.Tx or a *sql.Conn.
@@ -111,50 +168,128 @@ func each(ctx context.Context, db querier, scan func(*sql.Rows) error, query str
 // both are there afterwards or neither. It fails with [ErrLeaseLost] or
 // [ErrMarkMoved] where another hand was faster.
 func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
-	out := Landed{Mark: Mark{Position: in.To, Floor: in.To, Started: true, Shape: &in.Shape, version: in.From.version + 1}}
+	out := Landed{Mark: in.From.moved(in)}
 	now := stamp(l.now())
 	err := l.tx(ctx, func(tx *sql.Tx) error {
+		failpoint.Hit("land.begin")
 		if err := moveMark(ctx, tx, &in, now); err != nil {
 			return err
 		}
-		all := make([]candidate, len(in.Rows))
-		for i := range in.Rows {
-			all[i] = candidate{Mapped: &in.Rows[i].Mapped, key: in.Rows[i].Key}
-		}
-		if err := findCollisions(ctx, tx, all); err != nil {
+		failpoint.Hit("land.mark")
+		if err := findCollisions(ctx, tx, in.candidates()); err != nil {
 			return err
 		}
-		insert, err := tx.PrepareContext(ctx, `INSERT INTO sync_status
-			(source, table_name, row_key, content_hash, park_uuid, flow_no, parking_serial, state, next_attempt_at, first_seen_at, columns, fields, errors)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-		if err != nil {
+		if err := insertRecords(ctx, tx, &in, now, &out); err != nil {
 			return err
 		}
-		defer insert.Close()
-		for i := range in.Rows {
-			r := &in.Rows[i]
-			state, fields, problems, err := r.encode()
-			if err != nil {
-				return err
-			}
-			if state == Invalid {
-				out.Invalid++
-			} else {
-				out.Pending++
-			}
-			if _, err := insert.ExecContext(ctx, in.Lease.Source, in.Table, r.Key, r.Hash, null(r.ParkUUID), null(r.FlowNo), null(r.ParkingSerial),
-				state, now, now, string(r.Columns), fields, problems); err != nil {
-				return fmt.Errorf("landing the row with key %s: %w", r.Key, err)
-			}
+		failpoint.Hit("land.rows")
+		if err := applyChanges(ctx, tx, &in, now, &out); err != nil {
+			return err
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE sync_run SET read_rows = read_rows + ?, landed = landed + ?, invalid = invalid + ? WHERE id = ?",
+		_, err := tx.ExecContext(ctx, "UPDATE sync_run SET read_rows = read_rows + ?, landed = landed + ?, invalid = invalid + ? WHERE id = ?",
 			in.Read, len(in.Rows), out.Invalid, in.RunID)
+		failpoint.Hit("land.commit")
 		return err
 	})
 	if err != nil {
 		return Landed{}, fmt.Errorf("landing rows of source %s: %w", in.Lease.Source, err)
 	}
+	failpoint.Hit("land.done")
 	return out, nil
+}
+
+// candidates are the records that a landing gives a flow_no.
+func (in *Landing) candidates() []candidate {
+	all := make([]candidate, 0, len(in.Rows))
+	for i := range in.Rows {
+		all = append(all, candidate{Mapped: &in.Rows[i].Mapped, key: in.Rows[i].Key})
+	}
+	for i := range in.Changes {
+		if c := &in.Changes[i]; c.To != nil {
+			all = append(all, candidate{Mapped: &c.To.Mapped, id: c.ID, key: c.Key})
+		}
+	}
+	return all
+}
+
+func insertRecords(ctx context.Context, tx *sql.Tx, in *Landing, now string, out *Landed) error {
+	if len(in.Rows) == 0 {
+		return nil
+	}
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO sync_status
+		(source, table_name, generation, row_key, revision, content_hash, identity_hash, day, park_uuid, flow_no, parking_serial, state, next_attempt_at, first_seen_at, columns, fields, errors)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	for i := range in.Rows {
+		r := &in.Rows[i]
+		state, fields, problems, err := r.encode()
+		if err != nil {
+			return err
+		}
+		out.count(state)
+		if _, err := insert.ExecContext(ctx, in.Lease.Source, in.Table, max(r.Generation, 1), r.Key, r.Revision, r.Hash, null(r.Identity), null(r.Day),
+			null(r.ParkUUID), null(r.FlowNo), null(r.ParkingSerial), state, now, now, string(r.Columns), fields, problems); err != nil {
+			return fmt.Errorf("landing the row with key %s: %w", r.Key, err)
+		}
+	}
+	return nil
+}
+
+func (out *Landed) count(state string) {
+	switch state {
+	case Invalid:
+		out.Invalid++
+	case Pending:
+		out.Pending++
+	}
+}
+
+// applyChanges brings the records of rows that were read again up to date. One
+// whose content is another meanwhile is left to the next time it is read.
+func applyChanges(ctx context.Context, tx *sql.Tx, in *Landing, now string, out *Landed) error {
+	for i := range in.Changes {
+		c := &in.Changes[i]
+		var err error
+		switch {
+		case c.To != nil:
+			err = replaceContent(ctx, tx, c, now, out)
+		case c.Rehash != "":
+			_, err = tx.ExecContext(ctx, "UPDATE sync_status SET content_hash = ?, identity_hash = COALESCE(?, identity_hash), seen_hash = NULL WHERE id = ? AND content_hash = ?",
+				c.Rehash, null(c.Identity), c.ID, c.Was)
+		default:
+			_, err = tx.ExecContext(ctx, "UPDATE sync_status SET seen_hash = ? WHERE id = ? AND content_hash = ?", null(c.Seen), c.ID, c.Was)
+		}
+		if err != nil {
+			return fmt.Errorf("updating record %d: %w", c.ID, err)
+		}
+	}
+	return nil
+}
+
+// replaceContent gives a record that was not delivered the row's new content
+// and maps it again; one that a person ended stays ended.
+func replaceContent(ctx context.Context, tx *sql.Tx, c *Change, now string, out *Landed) error {
+	state, fields, problems, err := c.To.encode()
+	if err != nil {
+		return err
+	}
+	res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = CASE state WHEN 'dismissed' THEN state ELSE ? END, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
+		code = NULL, message = NULL, hint = NULL, http_status = NULL, content_hash = ?, seen_hash = NULL, identity_hash = ?, day = ?,
+		park_uuid = ?, flow_no = ?, parking_serial = ?, columns = ?, fields = ?, errors = ?
+		WHERE id = ? AND content_hash = ? AND state <> 'delivered'`,
+		state, now, c.To.Hash, null(c.To.Identity), null(c.To.Day), null(c.To.ParkUUID), null(c.To.FlowNo), null(c.To.ParkingSerial),
+		string(c.To.Columns), fields, problems, c.ID, c.Was)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	out.count(state)
+	return nil
 }
 
 // encode gives the state a mapped row begins in, and its JSON.

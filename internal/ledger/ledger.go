@@ -275,8 +275,7 @@ var (
 	ErrNone = errors.New("there is none yet; parkbridge sync or run makes it")
 	// ErrNewer is returned by Open for a ledger that a newer program wrote.
 	ErrNewer = errors.New("the ledger was written by a newer parkbridge; use that one")
-	// ErrLeaseLost is returned by Land and Settle where another run holds the
-	// source by now; nothing was written.
+	// ErrLeaseLost is what a [*LostError] is.
 	ErrLeaseLost = errors.New("another run has taken over this source")
 	// ErrMarkMoved is returned by Land where the mark is not the one the page
 	// was read from; nothing was written.
@@ -287,6 +286,14 @@ var (
 	// ErrNoRecord is returned where no record fits what was asked for.
 	ErrNoRecord = errors.New("no such record")
 )
+
+// LostError is returned by Land, Settle, Due and Renew where another run holds
+// the source by now; nothing was written for it.
+type LostError struct{ Source string }
+
+func (e *LostError) Error() string { return fmt.Sprintf("source %s: %v", e.Source, ErrLeaseLost) }
+
+func (e *LostError) Unwrap() error { return ErrLeaseLost }
 
 // HeldError is returned by Acquire where another run holds the source.
 type HeldError struct {

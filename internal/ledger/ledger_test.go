@@ -64,7 +64,7 @@ func open(t *testing.T) *fixture {
 
 func row(key, flow string) ledger.New {
 	m := ledger.Mapped{Fields: map[string]string{"flow_no": flow, "plate": "粤B" + key}, ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
-	return ledger.New{Key: key, Hash: "00000000:" + key, Columns: []byte(`{"id":` + fmt.Sprintf("%q", key) + `}`), Mapped: m}
+	return ledger.New{Key: key, Content: ledger.Content{Hash: "00000000:" + key, Columns: []byte(`{"id":` + fmt.Sprintf("%q", key) + `}`), Mapped: m}}
 }
 
 func at(values ...string) sources.Position { return sources.Position{Values: values} }
@@ -73,7 +73,7 @@ func (f *fixture) land(t *testing.T, to string, rows ...ledger.New) ledger.Lande
 	t.Helper()
 	mark, err := f.Mark(t.Context(), "gate")
 	require.NoError(t, err)
-	out, err := f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: at(to), Table: "pass", Rows: rows, RunID: f.run, Read: len(rows)})
+	out, err := f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: ledger.State{Mark: at(to), Floor: at(to)}, Table: "pass", Rows: rows, RunID: f.run, Read: len(rows)})
 	require.NoError(t, err)
 	return out
 }
@@ -92,6 +92,11 @@ func (f *fixture) settle(t *testing.T, s ...ledger.Settlement) {
 	t.Helper()
 	for i := range s {
 		s[i].Source, s[i].At = "gate", f.clock.Now()
+		if found, err := f.Records(t.Context(), ledger.Filter{IDs: []int64{s[i].ID}}); err == nil && len(found) == 1 {
+			known, err := f.Known(t.Context(), found[0].Source, found[0].Table, []string{found[0].Key})
+			require.NoError(t, err)
+			s[i].Hash = known[found[0].Key].Hash
+		}
 	}
 	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run}, s, nil))
 }
@@ -116,10 +121,10 @@ func TestLandingIsAtomic(t *testing.T) {
 	mark, err = f.Mark(t.Context(), "gate")
 	require.NoError(t, err)
 	require.True(t, mark.Started)
-	require.Equal(t, at("2"), mark.Position)
+	require.Equal(t, at("2"), mark.Mark)
 
 	// The second row of this page cannot be stored: neither is the first, nor the mark.
-	_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: at("4"), Table: "pass", Rows: []ledger.New{row("3", "F3"), row("1", "F9")}, RunID: f.run})
+	_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: ledger.State{Mark: at("4"), Floor: at("4")}, Table: "pass", Rows: []ledger.New{row("3", "F3"), row("1", "F9")}, RunID: f.run})
 	require.ErrorContains(t, err, "key 1")
 	after, err := f.Mark(t.Context(), "gate")
 	require.NoError(t, err)
@@ -136,7 +141,7 @@ func TestMarkMovesFromWhatWasRead(t *testing.T) {
 	stale, err := f.Mark(t.Context(), "gate")
 	require.NoError(t, err)
 	f.land(t, "1", row("1", "F1"))
-	_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: stale, To: at("2"), Table: "pass", Rows: []ledger.New{row("2", "F2")}, RunID: f.run})
+	_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: stale, To: ledger.State{Mark: at("2"), Floor: at("2")}, Table: "pass", Rows: []ledger.New{row("2", "F2")}, RunID: f.run})
 	require.ErrorIs(t, err, ledger.ErrMarkMoved)
 	require.Equal(t, []string{"1"}, f.due(t, time.Time{}))
 }
@@ -162,7 +167,7 @@ func TestOneRunner(t *testing.T) {
 	require.NoError(t, err)
 	mark, err := f.Mark(t.Context(), "gate")
 	require.NoError(t, err)
-	_, err = f.Land(t.Context(), ledger.Landing{Lease: lost, From: mark, To: at("2"), Table: "pass", RunID: f.run})
+	_, err = f.Land(t.Context(), ledger.Landing{Lease: lost, From: mark, To: ledger.State{Mark: at("2"), Floor: at("2")}, Table: "pass", RunID: f.run})
 	require.ErrorIs(t, err, ledger.ErrLeaseLost)
 	err = f.Settle(t.Context(), map[string]*ledger.Lease{"gate": lost}, nil, []ledger.Settlement{{ID: 1, Source: "gate", State: ledger.Delivered}}, nil)
 	require.ErrorIs(t, err, ledger.ErrLeaseLost)
@@ -217,7 +222,7 @@ func TestSettle(t *testing.T) {
 	r = f.only(t, ledger.Filter{FlowNo: "F3"})
 	require.Equal(t, 1, r.Attempts)
 	require.True(t, r.DeliveredAt.IsZero())
-	run, err := f.FinishRun(t.Context(), f.run, nil)
+	run, err := f.FinishRun(t.Context(), f.run, 0, nil)
 	require.NoError(t, err)
 	require.Equal(t, [4]int{3, 3, 1, 1}, [4]int{run.Read, run.Landed, run.Delivered, run.Rejected})
 
@@ -251,14 +256,14 @@ func TestFlowNoCollision(t *testing.T) {
 	require.NoError(t, err)
 	mark, err := f.Mark(t.Context(), "south")
 	require.NoError(t, err)
-	landed, err := f.Land(t.Context(), ledger.Landing{Lease: lease, From: mark, To: at("1"), Table: "pass", Rows: []ledger.New{row("1", "F1")}})
+	landed, err := f.Land(t.Context(), ledger.Landing{Lease: lease, From: mark, To: ledger.State{Mark: at("1"), Floor: at("1")}, Table: "pass", Rows: []ledger.New{row("1", "F1")}})
 	require.NoError(t, err)
 	require.Equal(t, 1, landed.Invalid)
 	require.NoError(t, lease.Release(t.Context()))
 
 	// Mapped again to a number of its own, it is good; to its own old one too.
 	again := row("3", "F3").Mapped
-	state, _, err := f.Reopen(t.Context(), r, again, nil, "")
+	state, _, err := f.Reopen(t.Context(), r, ledger.Content{Mapped: again})
 	require.NoError(t, err)
 	require.Equal(t, ledger.Pending, state)
 }
@@ -266,18 +271,18 @@ func TestFlowNoCollision(t *testing.T) {
 func TestReopenDismissResend(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	bad := ledger.New{Key: "1", Hash: "h", Columns: []byte(`{"id":1}`), Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}}
+	bad := ledger.New{Key: "1", Content: ledger.Content{Hash: "h", Columns: []byte(`{"id":1}`), Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}}}
 	f.land(t, "2", bad, row("2", "F2"))
 	r := f.only(t, ledger.Filter{Key: "1"})
-	state, problems, err := f.Reopen(t.Context(), r, bad.Mapped, nil, "")
+	state, problems, err := f.Reopen(t.Context(), r, ledger.Content{Mapped: bad.Mapped})
 	require.NoError(t, err)
 	require.Equal(t, ledger.Invalid, state)
 	require.Equal(t, bad.Problems, problems)
-	state, _, err = f.Reopen(t.Context(), r, row("1", "F1").Mapped, []byte(`{"id":1,"plate":"x"}`), "h2")
+	state, _, err = f.Reopen(t.Context(), r, ledger.Content{Mapped: row("1", "F1").Mapped, Columns: []byte(`{"id":1,"plate":"x"}`), Hash: "h2"})
 	require.NoError(t, err)
 	require.Equal(t, ledger.Pending, state)
 	require.Equal(t, "x", f.only(t, ledger.Filter{Key: "1"}).Columns["plate"].Text)
-	_, _, err = f.Reopen(t.Context(), r, row("1", "F1").Mapped, nil, "")
+	_, _, err = f.Reopen(t.Context(), r, ledger.Content{Mapped: row("1", "F1").Mapped})
 	require.ErrorContains(t, err, "changed its state meanwhile")
 
 	f.settle(t, ledger.Settlement{ID: 2, State: ledger.Delivered})
@@ -332,7 +337,10 @@ func TestKnown(t *testing.T) {
 	f.land(t, "2", row("1", "F1"), row(`["东","2"]`, "F2"))
 	known, err := f.Known(t.Context(), "gate", "pass", []string{"1", `["东","2"]`, "3"})
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{"1": "00000000:1", `["东","2"]`: `00000000:["东","2"]`}, known)
+	require.Equal(t, map[string]ledger.Known{
+		"1":         {ID: 1, Hash: "00000000:1", State: ledger.Pending, Generation: 1},
+		`["东","2"]`: {ID: 2, Hash: `00000000:["东","2"]`, State: ledger.Pending, Generation: 1},
+	}, known)
 }
 
 // A damaged ledger is refused, and never replaced by an empty one.
@@ -462,7 +470,7 @@ func BenchmarkLand(b *testing.B) {
 			rows[i] = row(fmt.Sprint(n), fmt.Sprint("F", n))
 			rows[i].Columns = columns
 		}
-		out, err := l.Land(b.Context(), ledger.Landing{Lease: lease, From: mark, To: at(fmt.Sprint(n)), Table: "pass", Rows: rows})
+		out, err := l.Land(b.Context(), ledger.Landing{Lease: lease, From: mark, To: ledger.State{Mark: at(fmt.Sprint(n))}, Table: "pass", Rows: rows})
 		require.NoError(b, err)
 		mark = out.Mark
 	}

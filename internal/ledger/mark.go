@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -16,23 +17,43 @@ import (
 
 // Mark is where the reading of a source stands.
 type Mark struct {
-	Position sources.Position // the high-water mark; zero: before the first row
-	Floor    sources.Position
+	State
 	// Started is false for a source that was never read.
 	Started bool
 	// Shape is what the positions were made with; nil where that is not known.
-	Shape   *sources.Shape
+	Shape *sources.Shape
+	// Server is what the source's server and database were; "" where that is not
+	// known.
+	Server  string
 	version int64
 }
 
+// Same reports that a state is the stored one.
+func (m Mark) Same(s State) bool {
+	return m.Mark.Encode() == s.Mark.Encode() && m.Floor.Encode() == s.Floor.Encode() && m.Journal == s.Journal && m.Seen == s.Seen
+}
+
+// moved is the mark after a landing.
+func (m Mark) moved(in Landing) Mark {
+	server := in.Server
+	if server == "" {
+		server = m.Server
+	}
+	return Mark{State: in.To, Started: true, Shape: &in.Shape, Server: server, version: m.version + 1}
+}
+
 // Lease is the right to move a source's mark and to send its records. It lasts
-// until Release, and no longer than the process.
+// until Release and no longer than the process; for other machines, [LeaseLasts]
+// after the last [Ledger.Renew].
 type Lease struct {
 	Source string
 	token  int64
 	lock   *flock.Flock
 	ledger *Ledger
 }
+
+// LeaseLasts is how long a lease that is not renewed keeps other machines away.
+const LeaseLasts = 30 * time.Second
 
 // Acquire takes the lease of a source, or fails at once with a [*HeldError].
 // The holder is known by an operating-system lock, which a killed process
@@ -46,18 +67,45 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	if !ok {
 		return nil, &HeldError{Source: source, Holder: l.holder(ctx, source)}
 	}
-	host, _ := os.Hostname() // only for people; an empty name does no harm
-	holder := fmt.Sprintf("process %d on %s since %s", os.Getpid(), host, stamp(l.now()))
+	host, _ := os.Hostname() // an empty name does no harm
+	now := l.now()
+	holder := fmt.Sprintf("process %d on %s since %s", os.Getpid(), host, stamp(now))
 	lease := &Lease{Source: source, lock: lock, ledger: l}
 	err = l.tx(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `INSERT INTO high_water_mark (source, lease_holder, lease_token, version) VALUES (?, ?, 1, 0)
-			ON CONFLICT (source) DO UPDATE SET lease_holder = excluded.lease_holder, lease_token = lease_token + 1
-			RETURNING lease_token`, source, holder).Scan(&lease.token)
+		err := tx.QueryRowContext(ctx, `INSERT INTO high_water_mark (source, lease_holder, lease_host, lease_until, lease_token, version) VALUES (?, ?, ?, ?, 1, 0)
+			ON CONFLICT (source) DO UPDATE SET lease_holder = excluded.lease_holder, lease_host = excluded.lease_host, lease_until = excluded.lease_until,
+				lease_token = lease_token + 1
+			WHERE lease_holder IS NULL OR lease_host IS NULL OR lease_host = excluded.lease_host OR lease_until < ?
+			RETURNING lease_token`, source, holder, host, stamp(now.Add(LeaseLasts)), stamp(now)).Scan(&lease.token)
+		if errors.Is(err, sql.ErrNoRows) { // the lock beside the ledger says nothing of another machine
+			return &HeldError{Source: source, Holder: l.holder(ctx, source)}
+		}
+		return err
 	})
+	if held := (*HeldError)(nil); errors.As(err, &held) {
+		return nil, errors.Join(err, lock.Unlock())
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("taking the lease of source %s: %w", source, err), lock.Unlock())
 	}
 	return lease, nil
+}
+
+// Renew makes leases last on. It fails with [ErrLeaseLost] where one of them is
+// no longer the caller's.
+func (l *Ledger) Renew(ctx context.Context, leases ...*Lease) error {
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		for _, lease := range leases {
+			res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET lease_until = ? WHERE source = ? AND lease_token = ?", stamp(l.now().Add(LeaseLasts)), lease.Source, lease.token)
+			if err != nil {
+				return err
+			}
+			if n, err := res.RowsAffected(); err != nil || n == 0 {
+				return errors.Join(&LostError{lease.Source}, err)
+			}
+		}
+		return nil
+	})
 }
 
 func (l *Ledger) holder(ctx context.Context, source string) string {
@@ -74,7 +122,7 @@ func (s *Lease) Release(ctx context.Context) error {
 	if s.lock == nil {
 		return nil
 	}
-	_, err := s.ledger.write.ExecContext(ctx, "UPDATE high_water_mark SET lease_holder = NULL WHERE source = ? AND lease_token = ?", s.Source, s.token)
+	_, err := s.ledger.write.ExecContext(ctx, "UPDATE high_water_mark SET lease_holder = NULL, lease_until = NULL WHERE source = ? AND lease_token = ?", s.Source, s.token)
 	err = errors.Join(classed(err), s.lock.Unlock())
 	s.lock = nil
 	return err
@@ -95,7 +143,7 @@ func (s *Lease) check(ctx context.Context, db rowQuerier) error {
 		return err
 	}
 	if token != s.token {
-		return ErrLeaseLost
+		return &LostError{s.Source}
 	}
 	return nil
 }
@@ -104,13 +152,14 @@ func (s *Lease) check(ctx context.Context, db rowQuerier) error {
 func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
 	var m Mark
 	var mark, floor, shape string
-	err := l.read.QueryRowContext(ctx, "SELECT mark, floor, config_hash, version FROM high_water_mark WHERE source = ?", source).Scan(&mark, &floor, &shape, &m.version)
+	err := l.read.QueryRowContext(ctx, "SELECT mark, floor, journal, seen, config_hash, fingerprint, version FROM high_water_mark WHERE source = ?", source).
+		Scan(&mark, &floor, &m.Journal, &m.Seen, &shape, &m.Server, &m.version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, nil
 	}
 	if err == nil {
 		m.Started = m.version > 0
-		m.Position, err = sources.DecodePosition(mark)
+		m.Mark, err = sources.DecodePosition(mark)
 	}
 	if err == nil {
 		m.Floor, err = sources.DecodePosition(floor)
@@ -134,8 +183,9 @@ func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 	if err != nil {
 		return err
 	}
-	res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET mark = ?, floor = ?, config_hash = ?, version = version + 1, moved_at = ? WHERE source = ? AND version = ?",
-		in.To.Encode(), in.To.Encode(), string(shape), now, in.Lease.Source, in.From.version)
+	res, err := tx.ExecContext(ctx, `UPDATE high_water_mark SET mark = ?, floor = ?, journal = ?, seen = ?, config_hash = ?, fingerprint = COALESCE(?, fingerprint),
+		version = version + 1, moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND version = ?`,
+		in.To.Mark.Encode(), in.To.Floor.Encode(), in.To.Journal, in.To.Seen, string(shape), null(in.Server), in.To.Mark.Encode(), now, in.Lease.Source, in.From.version)
 	if err != nil {
 		return err
 	}
@@ -143,15 +193,4 @@ func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 		return errors.Join(ErrMarkMoved, err)
 	}
 	return nil
-}
-
-// Reset moves a source's mark on purpose. Records stay as they are: rows read
-// again are recognised by their keys.
-func (l *Ledger) Reset(ctx context.Context, lease *Lease, to sources.Position, shape sources.Shape) error {
-	from, err := l.Mark(ctx, lease.Source)
-	if err != nil {
-		return err
-	}
-	_, err = l.Land(ctx, Landing{Lease: lease, From: from, To: to, Shape: shape})
-	return err
 }

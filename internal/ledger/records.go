@@ -192,26 +192,24 @@ func (l *Ledger) Find(ctx context.Context, name string) ([]Record, error) {
 }
 
 // Reopen takes a rejected or invalid record, mapped again, back to pending or,
-// where it still does not map, to invalid. columns replaces the stored row
-// where it was read again; nil leaves it. state is the one it now has.
-func (l *Ledger) Reopen(ctx context.Context, r Record, m Mapped, columns []byte, hash string) (state string, problems []Problem, err error) {
+// where it still does not map, to invalid. Columns and hashes replace the stored
+// row where it was read again; where they are empty, it stays. state is the one
+// it now has.
+func (l *Ledger) Reopen(ctx context.Context, r Record, m Content) (state string, problems []Problem, err error) {
 	err = l.tx(ctx, func(tx *sql.Tx) error {
-		if err := findCollisions(ctx, tx, []candidate{{Mapped: &m, id: r.ID, key: r.Key}}); err != nil {
+		if err := findCollisions(ctx, tx, []candidate{{Mapped: &m.Mapped, id: r.ID, key: r.Key}}); err != nil {
 			return err
 		}
 		var fields, problemJSON any
 		if state, fields, problemJSON, err = m.encode(); err != nil {
 			return err
 		}
-		var cols any
-		if columns != nil {
-			cols = string(columns)
-		}
 		res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = ?, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
 			code = NULL, message = NULL, hint = NULL, http_status = NULL, park_uuid = ?, flow_no = ?, parking_serial = ?, fields = ?, errors = ?,
-			columns = COALESCE(?, columns), content_hash = COALESCE(?, content_hash), note = NULL
+			columns = COALESCE(?, columns), content_hash = COALESCE(?, content_hash), identity_hash = COALESCE(?, identity_hash), day = ?, note = NULL
 			WHERE id = ? AND state IN ('rejected', 'invalid', 'dismissed')`,
-			state, stamp(l.now()), null(m.ParkUUID), null(m.FlowNo), null(m.ParkingSerial), fields, problemJSON, cols, null(hash), r.ID)
+			state, stamp(l.now()), null(m.ParkUUID), null(m.FlowNo), null(m.ParkingSerial), fields, problemJSON,
+			null(string(m.Columns)), null(m.Hash), null(m.Identity), null(m.Day), r.ID)
 		return changedOne(res, err)
 	})
 	if err != nil {

@@ -42,14 +42,15 @@ func (l *Ledger) StartRun(ctx context.Context, source string) (id int64, err err
 	return id, nil
 }
 
-// FinishRun notes the end of a run; failure is nil for a good one. It gives
-// the run back with its counts.
-func (l *Ledger) FinishRun(ctx context.Context, id int64, failure error) (Run, error) {
+// FinishRun notes the end of a run; failure is nil for a good one. read counts
+// the rows it read that no landing has counted. It gives the run back with its
+// counts.
+func (l *Ledger) FinishRun(ctx context.Context, id int64, read int, failure error) (Run, error) {
 	var text any
 	if failure != nil {
 		text = failure.Error()
 	}
-	runs, err := scanRuns(ctx, l.write, "UPDATE sync_run SET finished_at = ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), text, id)
+	runs, err := scanRuns(ctx, l.write, "UPDATE sync_run SET finished_at = ?, read_rows = read_rows + ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), read, text, id)
 	if err == nil && len(runs) == 0 {
 		err = sql.ErrNoRows
 	}
@@ -89,8 +90,12 @@ func (l *Ledger) Runs(ctx context.Context, source string, limit int) ([]Run, err
 	return runs, nil
 }
 
-// PruneRuns forgets runs begun before a time, the oldest thousand of them.
+// PruneRuns forgets runs and reconciles begun before a time, the oldest thousand
+// of each.
 func (l *Ledger) PruneRuns(ctx context.Context, before time.Time) error {
+	if err := l.pruneReconciles(ctx, before); err != nil {
+		return err
+	}
 	_, err := l.write.ExecContext(ctx, `DELETE FROM sync_run WHERE id IN (
 		SELECT id FROM (SELECT id, started_at FROM sync_run ORDER BY id LIMIT 1000) AS oldest WHERE started_at < ?)`, stamp(before))
 	return classed(err)
@@ -107,6 +112,10 @@ type SourceStatus struct {
 	LastRun       *Run
 	// Remarks counts the delivered records that the platform accepted with a hint.
 	Remarks int
+	// Changed counts the delivered records whose row is another by now.
+	Changed int
+	// Reconciled is the last reconcile; nil: there was none.
+	Reconciled *Reconcile
 }
 
 // Status describes a source; one never run has zero counts and no run.
@@ -137,9 +146,13 @@ func (l *Ledger) Status(ctx context.Context, source string) (SourceStatus, error
 		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
 	}
 	s.OldestPending = unstamp(oldest.String)
-	err = l.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_status WHERE state = 'delivered' AND hint IS NOT NULL AND source = ?", source).Scan(&s.Remarks)
+	err = l.read.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM sync_status WHERE state = 'delivered' AND hint IS NOT NULL AND source = ?1),
+		(SELECT COUNT(*) FROM sync_status WHERE seen_hash IS NOT NULL AND source = ?1)`, source).Scan(&s.Remarks, &s.Changed)
 	if err != nil {
 		return s, fmt.Errorf("reading the status of source %s: %w", source, classed(err))
+	}
+	if s.Reconciled, err = l.LastReconcile(ctx, source); err != nil {
+		return s, err
 	}
 	runs, err := l.Runs(ctx, source, 1)
 	if err != nil {

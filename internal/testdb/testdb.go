@@ -171,6 +171,12 @@ func (l *Lot) Grant(t testing.TB, table string) {
 	}
 }
 
+// GrantProcess lets the reading account see every transaction (MySQL).
+func (l *Lot) GrantProcess(t testing.TB) {
+	t.Helper()
+	run(t, l.DB, "GRANT PROCESS ON *.* TO "+l.reader)
+}
+
 // GrantColumns lets the reading account read some columns of a table only.
 func (l *Lot) GrantColumns(t testing.TB, table, columns string) {
 	t.Helper()

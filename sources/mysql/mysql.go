@@ -31,6 +31,7 @@ func checkDSN(dsn string) error {
 
 type db struct {
 	pool    *sql.DB
+	open    driver.Connector
 	timeout time.Duration
 }
 
@@ -60,9 +61,9 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &db{pool: sql.OpenDB(connector{conn, cfg.StatementTimeout}), timeout: cfg.StatementTimeout}
-	d.pool.SetMaxOpenConns(2)
-	d.pool.SetMaxIdleConns(2)
+	d := &db{open: connector{conn, cfg.StatementTimeout}, timeout: cfg.StatementTimeout}
+	d.pool = sql.OpenDB(d.open)
+	d.pool.SetMaxOpenConns(1) // the second is the fresh one that evidence needs
 	d.pool.SetConnMaxIdleTime(5 * time.Minute)
 	if err := d.pool.PingContext(ctx); err != nil {
 		_ = d.pool.Close() // the first error tells more
@@ -143,7 +144,7 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 	for _, t := range types {
 		columns = append(columns, column(t.Name(), t.DatabaseTypeName()))
 	}
-	if err := rows.Err(); err != nil {
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil { // one connection at a time
 		return nil, err
 	}
 	return columns, d.charsets(ctx, from, columns)
@@ -158,6 +159,8 @@ func column(name, typ string) sources.Column {
 		c.IsText = true
 	case "BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "BIT":
 		c.Binary = true
+	case "TIMESTAMP":
+		c.Instant = true
 	}
 	return c
 }
@@ -194,12 +197,46 @@ func (d *db) charsets(ctx context.Context, from string, columns []sources.Column
 	return rows.Err()
 }
 
+// conn is one connection: the pool's or, where fresh is set, one of its own.
+type conn struct {
+	*sql.Conn
+	fresh   *sql.DB
+	timeout time.Duration
+}
+
+// Connect gives a connection that was not there before where evidence is to be
+// taken, for only that shows whether the server's list is a new one.
+func (d *db) Connect(ctx context.Context, evidence bool) (sources.Conn, error) {
+	pool, c := d.pool, &conn{timeout: d.timeout}
+	if evidence {
+		c.fresh = sql.OpenDB(d.open)
+		c.fresh.SetMaxOpenConns(1)
+		pool = c.fresh
+	}
+	var err error
+	if c.Conn, err = pool.Conn(ctx); err != nil {
+		if c.fresh != nil {
+			err = errors.Join(err, c.fresh.Close())
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	if c.fresh != nil {
+		err = errors.Join(err, c.fresh.Close())
+	}
+	return err
+}
+
 // Query runs in its own read-only transaction: the session is READ ONLY and
 // commits by itself, so one statement is one transaction.
-func (d *db) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout+10*time.Second)
+func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout+10*time.Second)
 	defer cancel()
-	rows, err := d.pool.QueryContext(ctx, query, args...)
+	rows, err := c.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -285,10 +322,10 @@ func (d dialect) Select(f sources.Field) string {
 
 func (dialect) Param(int, sources.Column) string { return "?" }
 
-// After is spelled out: MySQL and MariaDB scan the index from its start for a
+// Compare is spelled out: MySQL and MariaDB scan the index from its start for a
 // row value (a, b) > (?, ?).
-func (dialect) After(columns []string, op string, param func(int) string) string {
-	return sources.SpelledAfter(columns, op, param)
+func (dialect) Compare(columns []string, op string, param func(int) string) string {
+	return sources.CompareSpelled(columns, op, param)
 }
 
 func (dialect) Native(c sources.Column, v sources.Value) (string, error) {

@@ -36,6 +36,8 @@ type db struct {
 	// connection pooler between us and the server cannot drop them, and every
 	// value is rendered the same whatever the role's own settings are.
 	begin string
+	// table is the polled table's oid where the server assigns its cursor, else 0.
+	table uint32
 }
 
 func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
@@ -82,19 +84,48 @@ func (d *db) Close() error {
 	return nil
 }
 
+// conn is one connection of the pool's.
+type conn struct {
+	*pgxpool.Conn
+	begin string
+	table *uint32 // the polled table, once it is known; nil: none is
+}
+
+func (d *db) Connect(ctx context.Context, _ bool) (sources.Conn, error) { return d.connect(ctx) }
+
+func (d *db) connect(ctx context.Context) (*conn, error) {
+	c, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{c, d.begin, &d.table}, nil
+}
+
+func (c *conn) Close() error {
+	c.Release()
+	return nil
+}
+
 // read runs f in a short read-only transaction.
+func (c *conn) read(ctx context.Context, f func(*pgx.Conn) error) error {
+	if _, err := c.Conn.Conn().PgConn().Exec(ctx, c.begin).ReadAll(); err != nil {
+		return err
+	}
+	err := f(c.Conn.Conn())
+	_, end := c.Conn.Conn().PgConn().Exec(ctx, "COMMIT").ReadAll()
+	if err != nil {
+		return err
+	}
+	return end
+}
+
+// read is conn.read on a connection for that alone.
 func (d *db) read(ctx context.Context, f func(*pgx.Conn) error) error {
-	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
-		if _, err := c.Conn().PgConn().Exec(ctx, d.begin).ReadAll(); err != nil {
-			return err
-		}
-		err := f(c.Conn())
-		_, end := c.Conn().PgConn().Exec(ctx, "COMMIT").ReadAll()
-		if err != nil {
-			return err
-		}
-		return end
-	})
+	c, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.read(ctx, f), c.Close())
 }
 
 func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
@@ -136,9 +167,9 @@ func column(f pgconn.FieldDescription, typ string) sources.Column {
 	return c
 }
 
-func (d *db) Query(ctx context.Context, sql string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+func (c *conn) Query(ctx context.Context, sql string, fields []sources.Field, args []any) ([][]sources.Value, error) {
 	var out [][]sources.Value
-	err := d.read(ctx, func(c *pgx.Conn) error {
+	err := c.read(ctx, func(c *pgx.Conn) error {
 		ascii := c.PgConn().ParameterStatus("server_encoding") == "SQL_ASCII"
 		// Everything is asked for as text: the form the server itself parses
 		// back without loss.
@@ -198,8 +229,8 @@ func (dialect) Param(n int, c sources.Column) string {
 	return fmt.Sprintf("CAST($%d::text AS %s)", n, c.Type)
 }
 
-func (dialect) After(columns []string, op string, param func(int) string) string {
-	return sources.RowAfter(columns, op, param)
+func (dialect) Compare(columns []string, op string, param func(int) string) string {
+	return sources.CompareRows(columns, op, param)
 }
 
 func (dialect) Native(c sources.Column, v sources.Value) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ func Driver() sources.Driver { return sources.Driver{Name: "sqlite", Open: open}
 
 type db struct {
 	pool    *sql.DB
+	path    string
 	timeout time.Duration
 }
 
@@ -41,7 +43,7 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 		return nil, nil, err
 	}
 	pool.SetMaxOpenConns(2)
-	d := &db{pool: pool, timeout: cfg.StatementTimeout}
+	d := &db{pool: pool, path: sources.FilePath(dsn), timeout: cfg.StatementTimeout}
 	if err := pool.PingContext(ctx); err != nil {
 		_ = pool.Close() // the first error tells more
 		return nil, nil, err
@@ -83,13 +85,81 @@ func textAffinity(typ string) bool {
 		(strings.Contains(typ, "CHAR") || strings.Contains(typ, "CLOB") || strings.Contains(typ, "TEXT"))
 }
 
+// conn is one connection of the pool's.
+type conn struct {
+	*sql.Conn
+	timeout time.Duration
+}
+
+func (d *db) Connect(ctx context.Context, _ bool) (sources.Conn, error) {
+	c, err := d.pool.Conn(ctx)
+	if err != nil {
+		return nil, classed(err)
+	}
+	return &conn{c, d.timeout}, nil
+}
+
+// Evidence is the read itself: there is one writer at a time, so what a read
+// does not see has no value yet.
+func (c *conn) Evidence(ctx context.Context) (sources.Evidence, error) {
+	now, err := c.Now(ctx)
+	return sources.Evidence{Now: now}, err
+}
+
+// Now is this machine's clock: the file has none of its own.
+func (c *conn) Now(context.Context) (time.Time, error) { return time.Now(), nil }
+
+// Identity is the file's path.
+func (d *db) Identity(context.Context) (string, error) {
+	path, err := filepath.Abs(d.path)
+	if real, lerr := filepath.EvalSymlinks(path); lerr == nil {
+		path = real
+	}
+	return path, err
+}
+
+func (d *db) Assigned(ctx context.Context, table []string, column string) (sources.Assigned, error) {
+	not := func(why string, args ...any) (sources.Assigned, error) {
+		return sources.Assigned{Not: fmt.Sprintf(why, args...)}, nil
+	}
+	name, schema := table[len(table)-1], "main"
+	if len(table) > 1 {
+		schema = table[0]
+	}
+	var kind, text string
+	var withoutRowID bool
+	err := d.pool.QueryRowContext(ctx, `SELECT l.type, l.wr, COALESCE(m.sql, '') FROM pragma_table_list AS l LEFT JOIN sqlite_master AS m ON m.name = l.name
+		WHERE l.name = ? COLLATE NOCASE AND l.schema = ? COLLATE NOCASE`, name, schema).Scan(&kind, &withoutRowID, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return not("%s is not a table of the file", name)
+	}
+	if err != nil {
+		return sources.Assigned{}, classed(err)
+	}
+	if kind != "table" || withoutRowID {
+		return not("%s is a %s without rowids", name, kind)
+	}
+	var keys int
+	var typ sql.NullString
+	err = d.pool.QueryRowContext(ctx, `SELECT COUNT(*), MAX(CASE WHEN name = ? COLLATE NOCASE THEN type END) FROM pragma_table_info(?, ?) WHERE pk > 0`,
+		column, name, schema).Scan(&keys, &typ)
+	if err != nil {
+		return sources.Assigned{}, classed(err)
+	}
+	// Only this makes a column another name of the rowid (https://www.sqlite.org/lang_createtable.html).
+	if keys != 1 || !strings.EqualFold(typ.String, "INTEGER") {
+		return not("%s is not the table's INTEGER PRIMARY KEY", column)
+	}
+	return sources.Assigned{Serial: true, Reused: !strings.Contains(strings.ToUpper(text), "AUTOINCREMENT")}, nil
+}
+
 // Query fetches the rows in one statement, which is SQLite's read transaction,
 // and finishes it before it returns: in rollback-journal mode a reader in the
 // middle of a SELECT makes the parking system's own write fail.
-func (d *db) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	rows, err := d.pool.QueryContext(ctx, query, args...)
+	rows, err := c.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, classed(err)
 	}
@@ -157,8 +227,8 @@ func (d dialect) Select(f sources.Field) string { return "+" + d.Quote(f.Column.
 
 func (dialect) Param(int, sources.Column) string { return "?" }
 
-func (dialect) After(columns []string, op string, param func(int) string) string {
-	return sources.RowAfter(columns, op, param)
+func (dialect) Compare(columns []string, op string, param func(int) string) string {
+	return sources.CompareRows(columns, op, param)
 }
 
 // Native writes the value so that its storage class survives: numbers in

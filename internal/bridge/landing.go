@@ -1,0 +1,271 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"parkbridge/internal/capture"
+	"parkbridge/internal/ledger"
+	"parkbridge/mapping"
+	"parkbridge/sink"
+	"parkbridge/sources"
+)
+
+// lander maps the rows that a poll reads and lands what is new of them.
+type lander struct {
+	b      *Bridge
+	s      *Source
+	lease  *ledger.Lease
+	mark   ledger.Mark // as it is stored
+	server string      // what the source is connected to
+	run    int64
+	d      *delivery // is told what has landed; nil: nobody is
+	read   int       // rows read that no landing has counted yet
+	tally  *tally    // what a reconcile counts; nil: there is none
+	dry    bool      // nothing is written
+}
+
+// Land lands what is new in a page, in one transaction with the state.
+func (l *lander) Land(ctx context.Context, page sources.Page, state capture.State) error {
+	l.read += len(page.Rows)
+	rows, changes, err := l.sift(ctx, page)
+	if err != nil || len(rows)+len(changes) == 0 || l.dry {
+		return err
+	}
+	return l.write(ctx, encodeState(state), rows, changes)
+}
+
+// Save stores the state where it is not the stored one.
+func (l *lander) Save(ctx context.Context, state capture.State) error {
+	to := encodeState(state)
+	if l.dry || (l.mark.Started && l.mark.Same(to) && (l.mark.Server == l.server)) {
+		return nil
+	}
+	return l.write(ctx, to, nil, nil)
+}
+
+func (l *lander) write(ctx context.Context, to ledger.State, rows []ledger.New, changes []ledger.Change) error {
+	// What was read is landed, also when stopping.
+	landed, err := l.b.Ledger.Land(context.WithoutCancel(ctx), ledger.Landing{
+		Lease: l.lease, From: l.mark, To: to, Shape: l.s.Shape, Server: l.server, Table: l.s.Table, Rows: rows, Changes: changes, RunID: l.run, Read: l.read,
+	})
+	if err != nil {
+		return err
+	}
+	l.mark, l.read = landed.Mark, 0
+	if landed.Invalid > 0 {
+		l.b.Log.Warn("rows do not map; they are kept as invalid", "source", l.s.Name, "rows", landed.Invalid)
+	}
+	if landed.Pending > 0 {
+		l.b.Log.Debug("landed a page", "source", l.s.Name, "rows", len(rows), "pending", landed.Pending)
+		if l.d != nil {
+			l.d.wake()
+		}
+	}
+	return nil
+}
+
+// Recognise tells whether a page's one row is in the ledger as it was read.
+func (l *lander) Recognise(ctx context.Context, page sources.Page, enough int) (known bool, after int, err error) {
+	row := page.Rows[0]
+	records, err := l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, []string{row.Key})
+	if err != nil {
+		return false, 0, err
+	}
+	k, ok := records[row.Key]
+	hash := sources.Hash(page.Columns, row.Values)
+	known = ok && (k.Hash == hash || k.Seen == hash || !sources.SameColumns(k.Hash, hash))
+	if !known {
+		k.ID = 0
+	}
+	after, err = l.b.Ledger.CountAfter(ctx, l.s.Name, k.ID, enough)
+	return known, after, err
+}
+
+// sift finds what is new in a page: rows without a record, and rows that are not
+// what their record holds. All keys are looked up in one query.
+func (l *lander) sift(ctx context.Context, page sources.Page) (rows []ledger.New, changes []ledger.Change, err error) {
+	keys := make([]string, len(page.Rows))
+	for i, row := range page.Rows {
+		keys[i] = row.Key
+	}
+	known, err := l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	ids := l.s.identifying()
+	inPage := make(map[string]string, len(page.Rows))
+	changed, reused := 0, 0
+	for _, row := range page.Rows {
+		hash := sources.Hash(page.Columns, row.Values)
+		if first, twice := inPage[row.Key]; twice {
+			if first != hash {
+				return nil, nil, fmt.Errorf("the key %s stands for two rows, so it does not identify one; mend key in the config (nothing of this page was landed)", row.Key)
+			}
+			continue
+		}
+		inPage[row.Key] = hash
+		k, found := known[row.Key]
+		if found && k.Hash == hash && k.Seen == "" {
+			l.tally.matched(k)
+			continue
+		}
+		c := candidate{row: row, page: page, hash: hash, identity: identity(ids, page.Columns, row.Values)}
+		if !found {
+			content, err := l.content(c, 0)
+			if err != nil {
+				return nil, nil, err
+			}
+			l.tally.missing(content.Day, l.dry)
+			rows = append(rows, ledger.New{Key: row.Key, Content: content})
+			continue
+		}
+		l.tally.matched(k)
+		row, change, err := l.compare(c, k)
+		if err != nil {
+			return nil, nil, err
+		}
+		if row != nil {
+			rows = append(rows, *row)
+			if row.Revision == 0 {
+				reused++
+			}
+		}
+		if change != nil {
+			changes = append(changes, *change)
+			if change.Seen != "" {
+				changed++
+			}
+		}
+		if row != nil || (change != nil && change.Rehash == "") || (k.Hash != hash && k.Seen == hash) {
+			l.tally.changed(k)
+		}
+	}
+	if changed > 0 && !l.dry {
+		l.b.Log.Warn("rows were changed after they had been delivered; the records stay as they were sent (see on_change)", "source", l.s.Name, "rows", changed)
+	}
+	if reused > 0 && !l.dry {
+		l.b.Log.Warn("keys of landed rows were given to other rows; those are kept as invalid", "source", l.s.Name, "rows", reused)
+	}
+	return rows, changes, nil
+}
+
+// candidate is a row that may be new.
+type candidate struct {
+	row            sources.Row
+	page           sources.Page
+	hash, identity string
+}
+
+// compare says what a row does to the record of its key: it is a record of its
+// own, it changes the record, or neither.
+func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, change *ledger.Change, err error) {
+	change = &ledger.Change{ID: k.ID, Was: k.Hash, Key: c.row.Key}
+	switch {
+	case k.Hash == c.hash: // what was changed is as it was again
+		return nil, change, nil
+	case !sources.SameColumns(k.Hash, c.hash):
+		// The mapping reads other columns now. That is no change of the row.
+		if k.State == ledger.Pending {
+			return nil, nil, nil // it may be on its way; once it is settled, it is seen again
+		}
+		change.Rehash, change.Identity = c.hash, c.identity
+		return nil, change, nil
+	case k.State != ledger.Invalid && k.Identity != c.identity && sources.SameColumns(k.Identity, c.identity):
+		content, err := l.content(c, 0)
+		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
+			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial", k.ID)}}}
+		return &ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}, nil, err
+	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
+		content, err := l.content(c, k.Revision+1)
+		return &ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, nil, err
+	case k.State == ledger.Delivered:
+		if k.Seen == c.hash {
+			return nil, nil, nil // known and counted
+		}
+		change.Seen = c.hash
+		return nil, change, nil
+	}
+	content, err := l.content(c, k.Revision)
+	change.To = &content
+	return nil, change, err
+}
+
+// content maps a row.
+func (l *lander) content(c candidate, revision int) (ledger.Content, error) {
+	content, err := l.s.content(c.page.Columns, c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table})
+	if err != nil {
+		return content, fmt.Errorf("source %s: row with key %s: %w", l.s.Name, c.row.Key, err)
+	}
+	content.Hash, content.Identity = c.hash, c.identity
+	return content, nil
+}
+
+// content maps values; the hashes are left to the caller.
+func (s *Source) content(columns []string, values []sources.Value, origin mapping.Origin) (ledger.Content, error) {
+	row, err := sources.EncodeRow(columns, values)
+	if err != nil {
+		return ledger.Content{}, err
+	}
+	fields, problems := s.Program.Map(values, origin)
+	return ledger.Content{Columns: row, Day: s.day(fields), Mapped: mapped(fields, problems)}, nil
+}
+
+// identifying are the columns that a key re-used for another row differs in.
+func (s *Source) identifying() []int {
+	return s.Program.Reads(sink.FieldOperateTime, sink.FieldParkingSerial)
+}
+
+// identity is the hash of some of a row's columns; "" where there are none.
+func identity(ids []int, columns []string, values []sources.Value) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	names, some := make([]string, len(ids)), make([]sources.Value, len(ids))
+	for i, at := range ids {
+		names[i], some[i] = columns[at], values[at]
+	}
+	return sources.Hash(names, some)
+}
+
+// day is the day of operate_time in the source's zone.
+func (s *Source) day(fields map[string]string) string {
+	t, err := time.Parse(time.RFC3339, fields[sink.FieldOperateTime])
+	if err != nil {
+		return ""
+	}
+	return t.In(s.zone()).Format(time.DateOnly)
+}
+
+func (s *Source) zone() *time.Location {
+	if s.Location == nil {
+		return time.UTC
+	}
+	return s.Location
+}
+
+func encodeState(s capture.State) ledger.State {
+	seen, err := json.Marshal(s.Seen)
+	if err != nil {
+		panic(err) // a struct of strings and numbers always encodes
+	}
+	return ledger.State{Mark: s.Mark, Floor: s.Floor, Journal: s.Journal.Encode(), Seen: string(seen)}
+}
+
+func decodeState(m ledger.Mark) (capture.State, error) {
+	s := capture.State{Mark: m.Mark, Floor: m.Floor, Started: m.Started}
+	if !m.Started {
+		return s, nil
+	}
+	var err error
+	if s.Journal, err = capture.DecodeJournal(m.Journal, m.Mark); err == nil && m.Seen != "" {
+		err = json.Unmarshal([]byte(m.Seen), &s.Seen)
+	}
+	return s, errors.Join(err)
+}
+
+// Seen is what the last poll of a source saw beside its rows, with the journal.
+func Seen(m ledger.Mark) (capture.State, error) { return decodeState(m) }

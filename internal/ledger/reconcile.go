@@ -1,0 +1,114 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Day is what a reconcile found of one day.
+type Day struct {
+	Day       string `json:"day"`       // yyyy-MM-dd in the source's zone; "": rows whose operate_time does not map
+	Source    int    `json:"source"`    // rows in the source
+	Ledger    int    `json:"ledger"`    // records in the ledger, before healing
+	Delivered int    `json:"delivered"` // of those, delivered ones
+	Missing   int    `json:"missing"`   // rows without a record
+	Changed   int    `json:"changed"`   // rows whose content is not their record's
+	Healed    int    `json:"healed"`    // missing rows that were landed
+	Deleted   int    `json:"deleted"`   // records whose row is gone
+}
+
+// Reconcile is one comparison of a source's window with the ledger.
+type Reconcile struct {
+	ID         int64
+	Source     string
+	StartedAt  time.Time
+	FinishedAt time.Time
+	DryRun     bool
+	Error      string
+	Days       []Day // oldest first
+}
+
+// CountDays counts a source's records by the day of their operate_time: the
+// latest of each key, from a day to a day; "" means no end on that side. Records
+// that do not map have the day "".
+func (l *Ledger) CountDays(ctx context.Context, source, from, to string) (map[string]Day, error) {
+	days := map[string]Day{}
+	if to == "" {
+		to = "9999"
+	}
+	err := each(ctx, l.read, func(rows *sql.Rows) error {
+		var d Day
+		err := rows.Scan(&d.Day, &d.Ledger, &d.Delivered)
+		days[d.Day] = d
+		return err
+	}, `SELECT day, COUNT(*), SUM(state = 'delivered') FROM sync_status WHERE source = ? AND revision = 0 AND day BETWEEN ? AND ? GROUP BY day`, source, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("counting records of source %s: %w", source, err)
+	}
+	return days, nil
+}
+
+// SaveReconcile keeps a reconcile's result.
+func (l *Ledger) SaveReconcile(ctx context.Context, r Reconcile) error {
+	err := l.tx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "INSERT INTO reconcile_run (source, started_at, finished_at, dry_run, error) VALUES (?, ?, ?, ?, ?)",
+			r.Source, stamp(r.StartedAt), stamp(r.FinishedAt), r.DryRun, null(r.Error))
+		if err != nil {
+			return err
+		}
+		id, err := res.LastInsertId()
+		if err != nil {
+			return err
+		}
+		for _, d := range r.Days {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO reconcile_day (run_id, day, source_rows, ledger, delivered, missing, changed, healed, deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+				id, d.Day, d.Source, d.Ledger, d.Delivered, d.Missing, d.Changed, d.Healed, d.Deleted); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("keeping the reconcile of source %s: %w", r.Source, err)
+	}
+	return nil
+}
+
+// LastReconcile is the last one of a source that healed what it found; nil
+// where there was none.
+func (l *Ledger) LastReconcile(ctx context.Context, source string) (*Reconcile, error) {
+	r := Reconcile{Source: source}
+	var started, finished string
+	err := l.read.QueryRowContext(ctx, "SELECT id, started_at, finished_at, COALESCE(error, '') FROM reconcile_run WHERE source = ? AND dry_run = 0 ORDER BY id DESC LIMIT 1", source).
+		Scan(&r.ID, &started, &finished, &r.Error)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil //nolint:nilnil // there was none
+	}
+	if err == nil {
+		r.StartedAt, r.FinishedAt = unstamp(started), unstamp(finished)
+		err = each(ctx, l.read, func(rows *sql.Rows) error {
+			var d Day
+			err := rows.Scan(&d.Day, &d.Source, &d.Ledger, &d.Delivered, &d.Missing, &d.Changed, &d.Healed, &d.Deleted)
+			r.Days = append(r.Days, d)
+			return err
+		}, "SELECT day, source_rows, ledger, delivered, missing, changed, healed, deleted FROM reconcile_day WHERE run_id = ? ORDER BY day", r.ID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the last reconcile of source %s: %w", source, classed(err))
+	}
+	return &r, nil
+}
+
+func (l *Ledger) pruneReconciles(ctx context.Context, before time.Time) error {
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		const old = "SELECT id FROM reconcile_run WHERE started_at < ? ORDER BY id LIMIT 1000"
+		if _, err := tx.ExecContext(ctx, "DELETE FROM reconcile_day WHERE run_id IN ("+old+")", stamp(before)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM reconcile_run WHERE id IN ("+old+")", stamp(before))
+		return err
+	})
+}
