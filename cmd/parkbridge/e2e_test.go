@@ -247,7 +247,7 @@ func TestExitCodes(t *testing.T) {
 	// Another run holds the source: 5, and who.
 	cmd, _, stderr := b.command(t.Context(), "run")
 	require.NoError(t, cmd.Start())
-	require.Eventually(t, func() bool { return b.status(t).Sources[0].HeldBy != nil }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return b.status(t).Sources[0].LeaseHolder != nil }, 10*time.Second, 20*time.Millisecond)
 	require.Contains(t, b.run(t, 5, "sync"), fmt.Sprintf("held by process %d", cmd.Process.Pid))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait(), stderr.String())

@@ -47,24 +47,50 @@ func New(t testing.TB, engine string) *Lot {
 	case "sqlite":
 		return newSQLite(t)
 	case "postgres":
-		return newPostgres(t)
+		return postgresLot(t, server(t, "PARKBRIDGE_TEST_POSTGRES"), "")
 	case "mysql":
-		return newMySQL(t)
+		return mysqlLot(t, server(t, "PARKBRIDGE_TEST_MYSQL"))
 	}
 	t.Fatalf("no engine %q", engine)
 	return nil
+}
+
+// NewLot makes an empty lot on the server.
+func (s *Server) NewLot(t testing.TB) *Lot {
+	t.Helper()
+	if s.engine == "postgres" {
+		return postgresLot(t, s.DSN(), "")
+	}
+	return mysqlLot(t, s.DSN())
 }
 
 func server(t testing.TB, name string) string {
 	t.Helper()
 	dsn := os.Getenv(name)
 	if dsn == "" {
-		if os.Getenv("PARKBRIDGE_TEST_REQUIRED") != "" || os.Getenv("CI") != "" {
-			t.Fatalf("%s is not set, and tests must not be skipped here; make test sets it", name)
-		}
-		t.Skipf("%s is not set; make test sets it", name)
+		missing(t, name+" is not set; make test sets it")
 	}
 	return dsn
+}
+
+// missing skips a test that lacks a part or, where every part must be there,
+// fails it.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("PARKBRIDGE_TEST_REQUIRED") != "" || os.Getenv("CI") != "" {
+		t.Fatalf("%s, and tests must not be skipped here", what)
+	}
+	t.Skip(what)
+}
+
+func answers(t testing.TB, driver, dsn string) bool {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return false
+	}
+	defer db.Close()
+	return db.PingContext(context.WithoutCancel(t.Context())) == nil
 }
 
 func open(t testing.TB, driver, dsn string) *sql.DB {
@@ -82,20 +108,14 @@ func newSQLite(t testing.TB) *Lot {
 	return &Lot{Driver: "sqlite", DSN: path, Admin: path, DB: open(t, "sqlite", sources.FileURI(path, "_pragma=busy_timeout(5000)"))}
 }
 
-func newPostgres(t testing.TB) *Lot {
-	t.Helper()
-	return postgresLot(t, "")
-}
-
 // NewASCII makes a PostgreSQL lot that keeps bytes of no known encoding.
 func NewASCII(t testing.TB) *Lot {
 	t.Helper()
-	return postgresLot(t, " ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+	return postgresLot(t, server(t, "PARKBRIDGE_TEST_POSTGRES"), " ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
 }
 
-func postgresLot(t testing.TB, options string) *Lot {
+func postgresLot(t testing.TB, admin, options string) *Lot {
 	t.Helper()
-	admin := server(t, "PARKBRIDGE_TEST_POSTGRES")
 	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
 	server := open(t, "pgx", admin)
 	run(t, server, "CREATE DATABASE "+name+options)
@@ -113,9 +133,8 @@ func postgresLot(t testing.TB, options string) *Lot {
 	return &Lot{Driver: "postgres", DB: open(t, "pgx", full), DSN: dsn(name+"_reader", "secret"), Admin: full, reader: name + "_reader"}
 }
 
-func newMySQL(t testing.TB) *Lot {
+func mysqlLot(t testing.TB, admin string) *Lot {
 	t.Helper()
-	admin := server(t, "PARKBRIDGE_TEST_MYSQL")
 	name := fmt.Sprintf("lot_%d_%d", os.Getpid(), count.Add(1))
 	server := open(t, "mysql", admin)
 	run(t, server, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4")
