@@ -73,27 +73,24 @@ func (s *Session) Highest(ctx context.Context, in Range) (Position, error) {
 	return page.Rows[0].Position, nil
 }
 
-// Nulls reads up to limit rows that have no cursor, in the order of their keys;
-// afterKey is the key to go on after, "" for the first page.
-func (s *Session) Nulls(ctx context.Context, afterKey string, limit int) (Page, error) {
+// Nulls reads up to limit rows that have no cursor, the highest keys first;
+// belowKey is the key to go on below, "" for the first page.
+func (s *Session) Nulls(ctx context.Context, belowKey string, limit int) (Page, error) {
 	st := statement{r: s.r, conds: s.r.nullConds()}
 	keys := s.r.keyColumns()
-	var names []string
+	var names, order []string
 	for _, c := range keys {
-		names = append(names, s.r.dialect.Quote(c.Name))
+		name := s.r.dialect.Quote(c.Name)
+		names, order = append(names, name), append(order, name+" DESC")
 	}
-	if afterKey != "" {
-		natives, err := DecodeKey(afterKey, len(keys))
+	if belowKey != "" {
+		args, err := s.r.keyArgs(&st, belowKey)
 		if err != nil {
 			return Page{}, err
 		}
-		args, err := st.bind(keys, natives)
-		if err != nil {
-			return Page{}, err
-		}
-		st.conds = append(st.conds, s.r.dialect.Compare(names, ">", func(i int) string { return st.param(keys[i], args[i]) }))
+		st.conds = append(st.conds, s.r.dialect.Compare(names, "<", func(i int) string { return st.param(keys[i], args[i]) }))
 	}
-	page, err := s.query(ctx, s.r.selectSQL(st.conds)+" ORDER BY "+strings.Join(names, ", ")+fmt.Sprintf(" LIMIT %d", limit), st.args)
+	page, err := s.query(ctx, s.r.selectSQL(st.conds)+" ORDER BY "+strings.Join(order, ", ")+fmt.Sprintf(" LIMIT %d", limit), st.args)
 	page.Full = len(page.Rows) == limit
 	return page, err
 }
@@ -138,28 +135,41 @@ func (r *Reader) ByKey(ctx context.Context, key string) (page Page, ok bool, err
 	if err != nil {
 		return Page{}, false, err
 	}
-	page, err = s.byKey(ctx, key)
+	page, err = s.ByKeys(ctx, []string{key})
 	return page, len(page.Rows) > 0, errors.Join(err, s.Close())
 }
 
-func (s *Session) byKey(ctx context.Context, key string) (Page, error) {
-	cols := s.r.keyColumns()
-	natives, err := DecodeKey(key, len(cols))
-	if err != nil {
-		return Page{}, err
-	}
+// ByKeys reads the rows of some keys, in no order; those that are gone are left
+// out.
+func (s *Session) ByKeys(ctx context.Context, keys []string) (Page, error) {
 	st := statement{r: s.r}
-	args, err := st.bind(cols, natives)
-	if err != nil {
-		return Page{}, err
-	}
 	if s.r.where != "" {
 		st.conds = append(st.conds, s.r.where)
 	}
-	for i, c := range cols {
-		st.conds = append(st.conds, s.r.dialect.Quote(c.Name)+" = "+st.param(c, args[i]))
+	var alternatives []string
+	for _, key := range keys {
+		args, err := s.r.keyArgs(&st, key)
+		if err != nil {
+			return Page{}, err
+		}
+		var all []string
+		for i, c := range s.r.keyColumns() {
+			all = append(all, s.r.dialect.Quote(c.Name)+" = "+st.param(c, args[i]))
+		}
+		alternatives = append(alternatives, "("+strings.Join(all, " AND ")+")")
 	}
+	st.conds = append(st.conds, "("+strings.Join(alternatives, " OR ")+")")
 	return s.query(ctx, s.r.selectSQL(st.conds), st.args)
+}
+
+// keyArgs gives the arguments that stand for a key's columns.
+func (r *Reader) keyArgs(st *statement, key string) ([]any, error) {
+	cols := r.keyColumns()
+	natives, err := DecodeKey(key, len(cols))
+	if err != nil {
+		return nil, err
+	}
+	return st.bind(cols, natives)
 }
 
 func (s *Session) query(ctx context.Context, sql string, args []any) (Page, error) {

@@ -241,7 +241,11 @@ func (b *Bridge) captureOnce(ctx context.Context, s *Source, d *delivery) error 
 }
 
 func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
-	l, r, state, err := b.openSource(ctx, s, d.leaseOf(s.Name))
+	lease := d.leaseOf(s.Name)
+	if lease == nil {
+		return &ledger.LostError{Source: s.Name}
+	}
+	l, r, state, err := b.openSource(ctx, s, lease)
 	if err != nil {
 		return err
 	}
@@ -320,27 +324,43 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 	if err != nil {
 		return position, err
 	}
-	sess, err := r.Session(ctx, false)
-	if err != nil {
-		return position, err
-	}
-	position, err = capture.Beginning(ctx, r, sess, to)
-	if err == nil && to != sources.StartLatest {
-		// A value that the cursor cannot have shows now, and not at the next run.
-		_, err = sess.Page(ctx, sources.Range{After: position}, 1)
-	}
-	if err = errors.Join(err, sess.Close()); err != nil {
-		return position, err
-	}
 	lease, err := b.Ledger.Acquire(ctx, s.Name)
 	if err != nil {
 		return position, err
 	}
+	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
 	mark, err := b.Ledger.Mark(ctx, s.Name)
-	if err == nil {
-		_, err = b.Ledger.Land(ctx, ledger.Landing{Lease: lease, From: mark, To: encodeState(capture.Begun(position)), Shape: s.Shape, Server: server, Table: s.Table})
+	if err != nil {
+		return position, err
 	}
-	return position, errors.Join(err, lease.Release(ctx))
+	state, err := decodeState(mark)
+	if err != nil {
+		return position, err
+	}
+	if mark.Shape != nil {
+		if key, _, _ := mark.Shape.Changed(s.Shape); key != "" {
+			state.Started = false // its positions mean nothing any more
+		}
+	}
+	sess, err := r.Session(ctx, false)
+	if err != nil {
+		return position, err
+	}
+	defer func() { err = errors.Join(err, sess.Close()) }()
+	if position, err = capture.Beginning(ctx, r, sess, to); err != nil {
+		return position, err
+	}
+	if to != sources.StartLatest {
+		// A value that the cursor cannot have shows now, and not at the next run.
+		if _, err := sess.Page(ctx, sources.Range{After: position}, 1); err != nil {
+			return position, err
+		}
+	}
+	if state, err = capture.Moved(ctx, sess, state, position); err != nil {
+		return position, err
+	}
+	_, err = b.Ledger.Land(ctx, ledger.Landing{Lease: lease, From: mark, To: encodeState(state), Shape: s.Shape, Server: server, Table: s.Table})
+	return position, err
 }
 
 // mapped turns the mapping's result into the ledger's.

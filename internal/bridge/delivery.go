@@ -316,10 +316,12 @@ func (d *delivery) serial(r ledger.Due) string {
 // nextDue gives the next record that may be sent, or nil where there is none
 // now.
 func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
-	if len(d.again) > 0 {
+	for len(d.again) > 0 {
 		next := d.again[0]
 		d.again = d.again[1:]
-		return &next, nil
+		if d.leaseOf(next.Source) != nil {
+			return &next, nil
+		}
 	}
 	for {
 		if len(d.queue) == 0 {

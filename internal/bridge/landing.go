@@ -68,21 +68,19 @@ func (l *lander) write(ctx context.Context, to ledger.State, rows []ledger.New, 
 	return nil
 }
 
-// Recognise tells whether a page's one row is in the ledger as it was read.
-func (l *lander) Recognise(ctx context.Context, page sources.Page, enough int) (known bool, after int, err error) {
+// Recognise tells whether a page's one row is in the ledger as it was read, and
+// gives the keys that landed last.
+func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (known bool, newest []string, err error) {
 	row := page.Rows[0]
 	records, err := l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, []string{row.Key})
 	if err != nil {
-		return false, 0, err
+		return false, nil, err
 	}
 	k, ok := records[row.Key]
 	hash := sources.Hash(page.Columns, row.Values)
 	known = ok && (k.Hash == hash || k.Seen == hash || !sources.SameColumns(k.Hash, hash))
-	if !known {
-		k.ID = 0
-	}
-	after, err = l.b.Ledger.CountAfter(ctx, l.s.Name, k.ID, enough)
-	return known, after, err
+	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, most)
+	return known, newest, err
 }
 
 // sift finds what is new in a page: rows without a record, and rows that are not
@@ -167,11 +165,8 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, change *
 	switch {
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, change, nil
-	case !sources.SameColumns(k.Hash, c.hash):
+	case !sources.SameColumns(k.Hash, c.hash) && (k.State == ledger.Delivered || k.State == ledger.Dismissed):
 		// The mapping reads other columns now. That is no change of the row.
-		if k.State == ledger.Pending {
-			return nil, nil, nil // it may be on its way; once it is settled, it is seen again
-		}
 		change.Rehash, change.Identity = c.hash, c.identity
 		return nil, change, nil
 	case k.State != ledger.Invalid && k.Identity != c.identity && sources.SameColumns(k.Identity, c.identity):

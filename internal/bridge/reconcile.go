@@ -20,7 +20,7 @@ type Window = capture.Window
 // tally counts by day what a reconcile finds. A nil tally counts nothing.
 type tally struct {
 	days  map[string]*ledger.Day
-	all   map[string]ledger.Day // the records of the days that the window holds whole
+	all   map[string]ledger.Day // the records of the window's days
 	above bool                  // the rows are ones that no poll has come to yet
 }
 
@@ -69,7 +69,6 @@ func (t *tally) changed(k ledger.Known) {
 func (t *tally) result() []ledger.Day {
 	for day, all := range t.all {
 		d := t.of(day)
-		d.Deleted = max(0, all.Ledger-d.Ledger)
 		d.Ledger, d.Delivered = max(all.Ledger, d.Ledger), max(all.Delivered, d.Delivered)
 	}
 	var days []ledger.Day
@@ -92,8 +91,11 @@ func (b *Bridge) Reconcile(ctx context.Context, s *Source, w Window, dry bool) (
 		}
 		d := b.newDelivery(0)
 		d.leases[s.Name] = lease
-		defer d.renew(context.WithoutCancel(ctx))()
-		defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
+		renewing := d.renew(context.WithoutCancel(ctx))
+		defer func() {
+			renewing()
+			err = errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+		}()
 	}
 	l, r, state, err := b.openSource(ctx, s, lease)
 	if err != nil {
@@ -123,6 +125,9 @@ func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w
 		l.tally.above = above
 		return l.Land(ctx, page, state)
 	})
+	if err == nil {
+		err = l.countDeleted(ctx, r)
+	}
 	result.Days = l.tally.result()
 	result.FinishedAt = l.b.Now()
 	if err != nil {
@@ -134,20 +139,49 @@ func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w
 	return result, errors.Join(err, l.b.Ledger.SaveReconcile(context.WithoutCancel(ctx), result))
 }
 
-// countDays counts the records of the days that the window holds whole.
-func (l *lander) countDays(ctx context.Context, span capture.Span) error {
+// countDays counts the records of the window's days, before anything is healed.
+func (l *lander) countDays(ctx context.Context, span capture.Span) (err error) {
 	zone := l.s.zone()
-	first := span.From.In(zone).AddDate(0, 0, 1).Format(time.DateOnly) // its own day may have begun before it
-	if span.From.IsZero() {
-		first = "0"
+	first, last := "", "9999"
+	if !span.From.IsZero() {
+		first = span.From.In(zone).Format(time.DateOnly)
 	}
-	last := ""
 	if !span.To.IsZero() {
-		last = span.To.In(zone).AddDate(0, 0, -1).Format(time.DateOnly)
+		last = span.To.In(zone).Format(time.DateOnly)
 	}
-	counts, err := l.b.Ledger.CountDays(ctx, l.s.Name, first, last)
-	l.tally.all = counts
+	l.tally.all, err = l.b.Ledger.CountDays(ctx, l.s.Name, l.s.Table, first, last)
 	return err
+}
+
+// existPage is the number of keys that the source is asked for at a time.
+const existPage = 200
+
+// countDeleted looks for the rows of those days that have more records than the
+// walk has met rows: they were deleted, or lie outside of the window.
+func (l *lander) countDeleted(ctx context.Context, r Reader) (err error) {
+	sess, err := r.Session(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sess.Close()) }()
+	for day, all := range l.tally.all {
+		for after := ""; all.Ledger > l.tally.of(day).Ledger; {
+			keys, err := l.b.Ledger.KeysOfDay(ctx, l.s.Name, l.s.Table, day, after, existPage)
+			if err != nil || len(keys) == 0 {
+				return err
+			}
+			there, err := sess.ByKeys(ctx, keys)
+			if err != nil {
+				return err
+			}
+			l.tally.of(day).Deleted += len(keys) - len(there.Rows)
+			if len(keys) < existPage {
+				break
+			}
+			after = keys[len(keys)-1]
+		}
+	}
+	return nil
 }
 
 // reconcileEvery is how often class client is reconciled by default.

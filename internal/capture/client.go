@@ -25,18 +25,18 @@ func (p *poll) client(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	like := st.Mark
-	if like.IsZero() || like.Inclusive {
-		// A row shows how the cursor is written; a start value is a person's.
-		if like, err = patient(ctx, func() (sources.Position, error) { return p.sess.Highest(ctx, sources.Range{}) }); err != nil {
-			return err
-		}
+	like, err := sample(ctx, p.Reader, p.sess, st.Mark)
+	if err != nil {
+		return err
 	}
 	before := st.Mark
 	bound, timed := p.At(now.DB, like)
-	// The mark never passes the database's own now.
-	if _, _, err := p.read(ctx, zone{Range: sources.Range{After: st.Mark, UpTo: bound}, mark: true}); err != nil {
-		return err
+	// The mark never passes the database's own now. Without a row nothing says how
+	// times are written, and what comes meanwhile is left to the next poll.
+	if !like.IsZero() {
+		if _, _, err := p.read(ctx, zone{Range: sources.Range{After: st.Mark, UpTo: bound}, mark: true}); err != nil {
+			return err
+		}
 	}
 	seen.Future = 0
 	if timed {
@@ -46,13 +46,13 @@ func (p *poll) client(ctx context.Context) error {
 		}
 	}
 	if p.Config.NullCursor == NullInclude && p.CursorMayBeNull() {
-		if seen.Nulls, err = p.nulls(ctx); err != nil {
+		if seen.Nulls, err = p.nulls(ctx, p.Config.RereadLimit); err != nil {
 			return err
 		}
 	}
 	if !p.everBack || p.boot()-p.lookedBack >= lookBackEvery {
 		p.everBack, p.lookedBack = true, p.boot()
-		if err := p.lookBack(ctx, before, now); err != nil {
+		if err := p.lookBack(ctx, before, like, now); err != nil {
 			return err
 		}
 		if p.Config.NullCursor != NullInclude && p.CursorMayBeNull() {
@@ -61,16 +61,13 @@ func (p *poll) client(ctx context.Context) error {
 			}
 		}
 	}
-	if !same(before, st.Mark) {
-		st.Journal.hour(st.Mark, now.DB, p.window())
-	}
 	st.Seen = seen
 	return nil
 }
 
 // lookBack reads the stretch below where this poll began again, the newest rows
 // first, and no more of it than reread_limit.
-func (p *poll) lookBack(ctx context.Context, from sources.Position, now Moment) error {
+func (p *poll) lookBack(ctx context.Context, from, like sources.Position, now Moment) error {
 	if from.IsZero() || from.Inclusive {
 		return nil // this poll read everything there is
 	}
@@ -79,8 +76,10 @@ func (p *poll) lookBack(ctx context.Context, from sources.Position, now Moment) 
 		by += overlap
 	}
 	low, timed := p.Shift(from, -by)
-	if !timed {
-		low = p.st.Journal.markAt(now.DB.Add(-by))
+	if !timed { // no time at all, or one that is none, such as 0000-00-00
+		if low, timed = p.At(now.DB.Add(-by), like); !timed {
+			low = p.st.Journal.markAt(now.DB.Add(-by))
+		}
 	}
 	_, done, err := p.read(ctx, zone{Range: sources.Range{After: low, Since: p.st.Journal.Start, UpTo: from, Newest: true}, limit: p.Config.RereadLimit})
 	if done {
@@ -89,8 +88,9 @@ func (p *poll) lookBack(ctx context.Context, from sources.Position, now Moment) 
 	return err
 }
 
-// nulls lands the rows that have no cursor, and counts them.
-func (p *poll) nulls(ctx context.Context) (n int, err error) {
+// nulls lands rows that have no cursor, the highest keys first, and counts them;
+// a limit of 0 is none.
+func (p *poll) nulls(ctx context.Context, limit int) (n int, err error) {
 	for last := ""; ; {
 		page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Nulls(ctx, last, p.PageSize) })
 		if err != nil || len(page.Rows) == 0 {
@@ -100,7 +100,7 @@ func (p *poll) nulls(ctx context.Context) (n int, err error) {
 		if err := p.land(ctx, page, *p.st); err != nil {
 			return n, err
 		}
-		if !page.Full || n >= p.Config.RereadLimit {
+		if !page.Full || (limit > 0 && n >= limit) {
 			return n, nil
 		}
 		last = page.Rows[len(page.Rows)-1].Key

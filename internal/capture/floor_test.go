@@ -35,6 +35,7 @@ type follower struct {
 	ahead  time.Duration // how far the test has moved both clocks
 
 	landed map[string]string // content by key
+	order  []string          // keys in order of landing
 	news   []string          // keys landed since the last poll began
 	read   int               // rows read by the last poll
 	looks  int               // at transactions, in all
@@ -140,6 +141,9 @@ func (f *follower) Land(_ context.Context, page sources.Page, state capture.Stat
 	for _, row := range page.Rows {
 		content := fmt.Sprint(row.Values)
 		if f.landed[row.Key] != content {
+			if _, known := f.landed[row.Key]; !known {
+				f.order = append(f.order, row.Key)
+			}
 			f.landed[row.Key], news = content, true
 			f.news = append(f.news, row.Key)
 		}
@@ -159,20 +163,12 @@ func (f *follower) Save(_ context.Context, state capture.State) error {
 	return nil
 }
 
-func (f *follower) Recognise(_ context.Context, page sources.Page, enough int) (bool, int, error) {
+func (f *follower) Recognise(_ context.Context, page sources.Page, most int) (known bool, newest []string, err error) {
 	row := page.Rows[0]
-	return f.landed[row.Key] == fmt.Sprint(row.Values), min(enough, len(f.landed)-f.index(row.Key)), nil
-}
-
-// index is how many keys landed up to one; ids land in order here.
-func (f *follower) index(key string) int {
-	n := 0
-	for k := range f.landed {
-		if len(k) < len(key) || (len(k) == len(key) && k <= key) {
-			n++
-		}
+	for i := len(f.order) - 1; i >= 0 && len(newest) < most; i-- {
+		newest = append(newest, f.order[i])
 	}
-	return n
+	return f.landed[row.Key] == fmt.Sprint(row.Values), newest, nil
 }
 
 type hooked struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"parkbridge/sources"
@@ -106,26 +107,38 @@ const (
 	listedMost, unlistedMost = 8, 2
 )
 
+// each visits every entry there is.
+func (j *Journal) each(visit func(*Entry)) {
+	for i := range j.Entries {
+		visit(&j.Entries[i])
+	}
+	if j.Ahead != nil {
+		visit(j.Ahead)
+	}
+	if j.Parked != nil {
+		visit(&j.Parked.Entry)
+	}
+}
+
 // list gives every entry its list for which this look is late enough.
 func (j *Journal) list(e sources.Evidence, at Moment) {
-	if e.None != "" || e.Stale != "" {
-		return
-	}
-	take := func(entry *Entry) {
-		if !entry.Listed && at.since(entry.Read) >= margin {
+	j.each(func(entry *Entry) {
+		if at.DB.Before(entry.Read.DB) {
+			entry.Read = at // the database's clock was put back; its age counts from here
+		}
+		if e.None == "" && e.Stale == "" && !entry.Listed && at.since(entry.Read) >= margin {
 			entry.Listed, entry.ListedAt = true, e.Now
 			entry.List = slices.Concat(e.Open, e.InDoubt)
 		}
-	}
-	for i := range j.Entries {
-		take(&j.Entries[i])
-	}
-	if j.Ahead != nil {
-		take(j.Ahead)
-	}
-	if j.Parked != nil {
-		take(&j.Parked.Entry)
-	}
+	})
+}
+
+// distrust begins the age of every entry anew, where evidence has just been
+// lost: what its list still held may be open.
+func (j *Journal) distrust(at Moment) {
+	j.each(func(entry *Entry) {
+		entry.Read, entry.Listed, entry.List = at, false, nil
+	})
 }
 
 // look is one look at the source's transactions, and when it was.
@@ -156,12 +169,17 @@ func (l *look) holder(e *Entry) (sources.Txn, bool) {
 	if len(l.InDoubt) > 0 {
 		return l.InDoubt[0], true
 	}
+	var holders []sources.Txn
 	for _, t := range l.Open {
 		if slices.ContainsFunc(e.List, func(was sources.Txn) bool { return was.ID == t.ID }) {
-			return t, true
+			holders = append(holders, t)
 		}
 	}
-	return sources.Txn{}, false
+	if len(holders) == 0 {
+		return sources.Txn{}, false
+	}
+	// Of several the same one each time, or every poll would have news of it.
+	return slices.MinFunc(holders, func(a, b sources.Txn) int { return strings.Compare(a.ID, b.ID) }), true
 }
 
 // add notes a mark above the floor.
@@ -193,8 +211,10 @@ func (j *Journal) covers(mark sources.Position) bool {
 // hour notes the mark where an hour has passed since the last note, and forgets
 // what lies further back than any window.
 func (j *Journal) hour(mark sources.Position, now time.Time, window time.Duration) {
+	// Notes of a clock that has been put back since say nothing.
+	j.Hours = slices.DeleteFunc(j.Hours, func(h Hour) bool { return h.At.After(now) })
 	n := len(j.Hours)
-	if n > 0 && (same(j.Hours[n-1].Mark, mark) || now.Sub(j.Hours[n-1].At) < time.Hour && !now.Before(j.Hours[n-1].At)) {
+	if n > 0 && (same(j.Hours[n-1].Mark, mark) || now.Sub(j.Hours[n-1].At) < time.Hour) {
 		return
 	}
 	j.Hours = append(j.Hours, Hour{now, mark})

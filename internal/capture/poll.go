@@ -22,6 +22,8 @@ type Reader interface {
 	// where the cursor is no time.
 	At(instant time.Time, like sources.Position) (p sources.Position, ok bool)
 	Shift(p sources.Position, by time.Duration) (shifted sources.Position, ok bool)
+	// TimeOf is the time that a position shows; ok is false where it is no time.
+	TimeOf(p sources.Position) (t time.Time, ok bool)
 	// Zoneless reports whether the times of the cursor carry no zone.
 	Zoneless(like sources.Position) bool
 }
@@ -30,7 +32,8 @@ type Reader interface {
 type Session interface {
 	Page(ctx context.Context, in sources.Range, limit int) (sources.Page, error)
 	Highest(ctx context.Context, in sources.Range) (sources.Position, error)
-	Nulls(ctx context.Context, afterKey string, limit int) (sources.Page, error)
+	Nulls(ctx context.Context, belowKey string, limit int) (sources.Page, error)
+	ByKeys(ctx context.Context, keys []string) (sources.Page, error)
 	CountNulls(ctx context.Context, most int) (int, error)
 	Evidence(ctx context.Context) (sources.Evidence, error)
 	Now(ctx context.Context) (time.Time, error)
@@ -44,9 +47,9 @@ type Landing interface {
 	Land(ctx context.Context, page sources.Page, state State) error
 	// Save stores the state, where it is not the stored one.
 	Save(ctx context.Context, state State) error
-	// Recognise tells whether a row is in the ledger as it was read, and how many
-	// records landed after it, or in all where it is not; enough at the most.
-	Recognise(ctx context.Context, page sources.Page, enough int) (known bool, after int, err error)
+	// Recognise tells whether a page's one row is in the ledger as it was read, and
+	// gives the keys that landed last, newest first, most at the most.
+	Recognise(ctx context.Context, page sources.Page, most int) (known bool, newest []string, err error)
 }
 
 // NullsMost bounds the count of rows without a cursor.
@@ -65,6 +68,8 @@ type Poller struct {
 	lookedUp   time.Duration // by Boot, when the mark was last held against the highest row
 	everBack   bool
 	everUp     bool
+	looked     bool          // transactions were looked at, so that the rule is known
+	begunAnew  time.Duration // by Boot, when a poll last began anew for a look
 }
 
 // poll is one poll under way.
@@ -98,7 +103,7 @@ func (p *Poller) Poll(ctx context.Context, r Reader, to Landing, state *State) e
 
 func (p *Poller) once(ctx context.Context, r Reader, to Landing, st *State) (again bool, err error) {
 	class := r.Class()
-	waiting := class.Server && !class.Serial && (st.Seen.Rule == "" ||
+	waiting := class.Server && !class.Serial && (!p.looked && st.Seen.Rule == "" ||
 		!same(st.Mark, st.Floor) || len(st.Journal.Entries) > 0 || st.Journal.Ahead != nil || st.Journal.Parked != nil)
 	sess, err := patient(ctx, func() (Session, error) { return r.Session(ctx, waiting) })
 	if err != nil {
@@ -126,7 +131,14 @@ func (p *Poller) once(ctx context.Context, r Reader, to Landing, st *State) (aga
 	if err != nil {
 		return false, err
 	}
-	if !again && same(before, st.Mark) {
+	switch {
+	case !same(before, st.Mark):
+		now, err := run.moment(ctx)
+		if err != nil {
+			return false, err
+		}
+		st.Journal.hour(st.Mark, now.DB, run.window())
+	case !again:
 		if err := run.lookUp(ctx); err != nil {
 			return false, err
 		}
@@ -144,7 +156,11 @@ func (p *poll) takeEvidence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.looked = true
 	p.look = look{Evidence: e, at: Moment{at, e.Now}, settle: p.Config.Settle}
+	if e.None != "" && p.st.Seen.Rule == RuleTransactions {
+		p.st.Journal.distrust(p.look.at)
+	}
 	p.st.Journal.list(e, p.look.at)
 	return nil
 }
@@ -175,6 +191,42 @@ func Begun(start sources.Position) State {
 	return State{Mark: start, Floor: start, Started: true, Journal: Journal{Start: start}}
 }
 
+// Moved is the state of a source whose mark is moved to a position on purpose.
+// Back to what was read before, nothing is forgotten: what may still turn up
+// below stays waited for. Forward, what lies between is given up.
+func Moved(ctx context.Context, sess Session, st State, to sources.Position) (State, error) {
+	if !st.Started || to.IsZero() {
+		return Begun(to), nil
+	}
+	back, err := sess.Highest(ctx, sources.Range{After: to, UpTo: st.Mark})
+	if err != nil || back.IsZero() {
+		return Begun(to), err
+	}
+	asked, err := sess.Highest(ctx, sources.Range{After: st.Journal.Start, UpTo: to})
+	if err != nil {
+		return st, err
+	}
+	if asked.IsZero() && !st.Journal.Start.IsZero() {
+		return Begun(to), nil // further back than it ever began
+	}
+	return st, stepBack(ctx, sess, &st, to)
+}
+
+// stepBack moves the mark back to a position below it; the floor only ever goes
+// down here.
+func stepBack(ctx context.Context, sess Session, st *State, to sources.Position) error {
+	below, err := sess.Highest(ctx, sources.Range{After: st.Floor, UpTo: to})
+	if err != nil {
+		return err
+	}
+	if below.IsZero() {
+		st.Floor = to
+	}
+	st.Mark = to
+	st.Journal.Entries, st.Journal.Ahead = nil, nil
+	return nil
+}
+
 // Beginning is the position that a start value means: "earliest", "latest" or a
 // value of the cursor, rows at which are read too.
 func Beginning(ctx context.Context, r Reader, sess Session, start string) (sources.Position, error) {
@@ -187,21 +239,59 @@ func Beginning(ctx context.Context, r Reader, sess Session, start string) (sourc
 			return highest, err
 		}
 		// What is dated later than now is no beginning.
+		like, err := sample(ctx, r, sess, highest)
+		if err != nil {
+			return highest, err
+		}
 		now, err := sess.Now(ctx)
 		if err != nil {
 			return highest, err
 		}
-		if bound, ok := r.At(now, highest); ok {
-			past, err := sess.Highest(ctx, sources.Range{UpTo: bound})
-			if past.IsZero() {
-				past = bound
-			}
-			return past, err
+		bound, timed := r.At(now, like)
+		if !timed {
+			return highest, nil
 		}
-		return highest, nil
+		past, err := sess.Highest(ctx, sources.Range{UpTo: bound})
+		if past.IsZero() {
+			past = bound
+		}
+		return past, err
 	default:
 		return sources.Position{Values: []string{start}, Inclusive: true}, nil
 	}
+}
+
+// sampleMost bounds the search for a row whose cursor is a time.
+const sampleMost = 5000
+
+// sample gives a position that shows how times are written in the cursor: the
+// mark, or that of the last row that is one. Where none is a time, it is that of
+// the last row; zero where there is no row.
+func sample(ctx context.Context, r Reader, sess Session, mark sources.Position) (sources.Position, error) {
+	if _, timed := r.TimeOf(mark); timed && !mark.Inclusive {
+		return mark, nil // a start value is a person's
+	}
+	var last sources.Position
+	in := sources.Range{Newest: true}
+	for seen := 0; seen < sampleMost; {
+		page, err := patient(ctx, func() (sources.Page, error) { return sess.Page(ctx, in, 100) })
+		if err != nil {
+			return last, err
+		}
+		for _, row := range page.Rows {
+			if last.IsZero() {
+				last = row.Position
+			}
+			if _, timed := r.TimeOf(row.Position); timed {
+				return row.Position, nil
+			}
+		}
+		if seen += len(page.Rows); !page.Full {
+			break
+		}
+		in.UpTo, in.Below = page.Rows[len(page.Rows)-1].Position, true
+	}
+	return last, nil
 }
 
 // zone is a stretch to be read page by page.
@@ -259,9 +349,10 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 
 const (
 	lookUpEvery = time.Minute
-	// deletedMost is how many of the newest rows may be gone and still be taken
-	// for deleted ones.
-	deletedMost = 10
+	// Of the newestLooked records that landed last, deletedMost rows may be gone
+	// and still be taken for deleted ones.
+	newestLooked = 50
+	deletedMost  = 10
 )
 
 // lookUp holds the mark against the highest row there is, where a poll found
@@ -279,39 +370,49 @@ func (p *poll) lookUp(ctx context.Context) error {
 	if err != nil || !highest.IsZero() {
 		return err
 	}
-	page, err := p.sess.Page(ctx, sources.Range{Newest: true}, 1)
+	page, err := p.sess.Page(ctx, sources.Range{UpTo: st.Mark, Newest: true}, 1)
 	if err != nil || len(page.Rows) == 0 {
 		return err // an empty table: it was purged
 	}
-	top := page.Rows[0].Position
-	known, after, err := p.to.Recognise(ctx, page, deletedMost+1)
+	to := page.Rows[0].Position
+	known, newest, err := p.to.Recognise(ctx, page, newestLooked)
 	if err != nil {
 		return err
 	}
-	to := top
+	gone, err := p.gone(ctx, newest)
+	if err != nil {
+		return err
+	}
+	restored := gone > deletedMost && p.Class().Server // elsewhere rows may leave the set by an update
 	if !known {
 		// All that came since the beginning may be gone.
-		since, err := p.sess.Highest(ctx, sources.Range{After: start, UpTo: top})
+		since, err := p.sess.Highest(ctx, sources.Range{After: start, UpTo: to})
 		if err != nil {
 			return err
 		}
-		known, to = since.IsZero() && !start.IsZero(), start
+		switch {
+		case since.IsZero() && !start.IsZero():
+			to = start
+		case p.Class().Server || gone > deletedMost:
+			restored = true
+		default: // it entered the set late, and is read with the next look back
+		}
 	}
-	if !known || after > deletedMost {
-		return &RestoredError{Mark: st.Mark, Highest: top, Known: known}
+	if restored {
+		return &RestoredError{Mark: st.Mark, Highest: page.Rows[0].Position, Known: known}
 	}
 	// The newest rows are gone. What comes next may take their place, so reading
-	// goes on from what is left. The floor only ever goes down here.
-	above, err := p.sess.Highest(ctx, sources.Range{After: st.Floor, UpTo: to})
-	if err != nil {
-		return err
+	// goes on from what is left.
+	return stepBack(ctx, p.sess, st, to)
+}
+
+// gone counts the keys whose rows are no longer there.
+func (p *poll) gone(ctx context.Context, keys []string) (int, error) {
+	if len(keys) == 0 {
+		return 0, nil
 	}
-	if above.IsZero() {
-		st.Floor = to
-	}
-	st.Mark = to
-	st.Journal.Entries, st.Journal.Ahead = nil, nil
-	return nil
+	page, err := p.sess.ByKeys(ctx, keys)
+	return len(keys) - len(page.Rows), err
 }
 
 // RestoredError says that a source's mark stands above everything in a table

@@ -46,11 +46,9 @@ func (p *Poller) Walk(ctx context.Context, r Reader, st State, w Window, begin f
 	if w.From.IsZero() {
 		w.From = now.DB.Add(-p.Config.Reconcile.Window)
 	}
-	like := st.Mark
-	if like.IsZero() || like.Inclusive {
-		if like, err = sess.Highest(ctx, sources.Range{}); err != nil {
-			return err
-		}
+	like, err := sample(ctx, r, sess, st.Mark)
+	if err != nil {
+		return err
 	}
 	in := sources.Range{Since: st.Journal.Start}
 	var timed bool
@@ -87,7 +85,7 @@ func (p *Poller) Walk(ctx context.Context, r Reader, st State, w Window, begin f
 		return err
 	}
 	if p.Config.NullCursor == NullInclude && r.CursorMayBeNull() {
-		_, err = walk.nulls(ctx)
+		_, err = walk.nulls(ctx, 0)
 	}
 	return err
 }

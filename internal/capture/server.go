@@ -20,15 +20,15 @@ func (p *poll) server(ctx context.Context) (again bool, err error) {
 	class, st := p.Class(), p.st
 	if class.Serial {
 		st.Seen = Seen{Class: class.String(), Why: class.Why, Rule: RuleSnapshot}
-		from := st.Mark
-		from.Inclusive = from.Inclusive || (class.Reused && !from.IsZero())
-		if _, _, err := p.read(ctx, zone{Range: sources.Range{After: from}, mark: true, floor: true}); err != nil {
-			return false, err
+		if class.Reused && !st.Mark.IsZero() {
+			// Numbers of deleted rows are given again, so the mark itself and some
+			// rows below it may be others by now.
+			last := zone{Range: sources.Range{Since: st.Journal.Start, UpTo: st.Mark, Newest: true}, limit: deletedMost + 1}
+			if _, _, err := p.read(ctx, last); err != nil {
+				return false, err
+			}
 		}
-		now, err := p.moment(ctx)
-		if err == nil && !st.Mark.IsZero() {
-			st.Journal.hour(st.Mark, now.DB, p.window())
-		}
+		_, _, err := p.read(ctx, zone{Range: sources.Range{After: st.Mark}, mark: true, floor: true})
 		return false, err
 	}
 	if err := p.reread(ctx); err != nil {
@@ -46,7 +46,6 @@ func (p *poll) server(ctx context.Context) (again bool, err error) {
 			return false, err
 		}
 		st.Journal.add(st.Mark, now)
-		st.Journal.hour(st.Mark, now.DB, p.window())
 	}
 	p.describe(class)
 	return false, nil
@@ -139,7 +138,11 @@ func (p *poll) readOn(ctx context.Context) (again bool, err error) {
 // worthAnother reports that a look taken now would give an entry the list that
 // the one before this poll came too early for.
 func (p *poll) worthAnother(e *Entry) bool {
-	return !e.Listed && p.look.None == "" && p.look.at.since(e.Read) < margin && p.boot()-e.Read.Boot >= margin
+	if e.Listed || p.look.None != "" || p.look.at.since(e.Read) >= margin || p.boot()-max(e.Read.Boot, p.begunAnew) < margin {
+		return false
+	}
+	p.begunAnew = p.boot()
+	return true
 }
 
 // probe notes the highest row there is, where it is above the mark.
@@ -206,7 +209,7 @@ func (p *poll) parked(ctx context.Context) error {
 		return nil
 	}
 	last := p.look.ended(&j.Parked.Entry)
-	if !last && p.look.at.since(j.Parked.Last) < parkedEvery {
+	if age := p.look.at.since(j.Parked.Last); !last && age >= 0 && age < parkedEvery {
 		return nil
 	}
 	if _, _, err := p.read(ctx, zone{Range: sources.Range{After: j.Parked.From, UpTo: j.Parked.Entry.Mark}}); err != nil {

@@ -310,15 +310,24 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 
 // deliveredBefore settles a record that the platform took with a content which
 // has been replaced meanwhile: the record is what was sent, and its row has
-// changed since.
+// changed since. Whoever has been given its number in the meantime has it in
+// vain.
 func deliveredBefore(ctx context.Context, tx *sql.Tx, s Settlement) (int64, error) {
 	fields, err := json.Marshal(s.Fields)
 	if err != nil {
 		return 0, err
 	}
+	problems, err := json.Marshal([]Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q was sent by record %d; the platform would ignore a second one", s.Fields["flow_no"], s.ID)}})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'invalid', flow_no = NULL, fields = NULL, errors = ? WHERE flow_no = ? AND park_uuid = ? AND id <> ? AND state <> 'delivered'",
+		string(problems), s.Fields["flow_no"], s.Fields["park_uuid"], s.ID); err != nil {
+		return 0, err
+	}
 	res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = 'delivered', attempts = attempts + 1, last_attempt_at = ?, delivered_at = ?,
-		code = ?, message = ?, hint = ?, seqno = ?, errors = NULL, fields = ?, flow_no = COALESCE(flow_no, ?), park_uuid = COALESCE(park_uuid, ?),
-		parking_serial = COALESCE(parking_serial, ?), seen_hash = content_hash, content_hash = ? WHERE id = ? AND content_hash <> ?`,
+		code = ?, message = ?, hint = ?, seqno = ?, errors = NULL, fields = ?, flow_no = ?, park_uuid = ?, parking_serial = ?,
+		seen_hash = content_hash, content_hash = ? WHERE id = ? AND content_hash <> ?`,
 		stamp(s.At), stamp(s.At), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), string(fields),
 		null(s.Fields["flow_no"]), null(s.Fields["park_uuid"]), null(s.Fields["parking_serial"]), s.Hash, s.ID, s.Hash)
 	if err != nil {

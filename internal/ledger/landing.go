@@ -135,13 +135,21 @@ func (l *Ledger) Known(ctx context.Context, source, table string, keys []string)
 	return known, nil
 }
 
-// CountAfter counts a source's records that landed after one, most at the most.
-func (l *Ledger) CountAfter(ctx context.Context, source string, id int64, most int) (n int, err error) {
-	err = l.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM sync_status WHERE id > ? AND source = ? LIMIT ?)", id, source, most).Scan(&n)
+// NewestKeys gives the keys of a source's table that landed last, each once,
+// newest first.
+func (l *Ledger) NewestKeys(ctx context.Context, source, table string, most int) (keys []string, err error) {
+	err = each(ctx, l.read, func(rows *sql.Rows) error {
+		var key string
+		err := rows.Scan(&key)
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+		return err
+	}, "SELECT row_key FROM sync_status WHERE source = ? AND table_name = ? ORDER BY id DESC LIMIT ?", source, table, most)
 	if err != nil {
-		return 0, fmt.Errorf("counting records of source %s: %w", source, classed(err))
+		return nil, fmt.Errorf("reading the newest keys of source %s: %w", source, err)
 	}
-	return n, nil
+	return keys, nil
 }
 
 // querier is a *sql.DB, a *sql.Tx or a *sql.Conn.
@@ -192,7 +200,7 @@ func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
 		return err
 	})
 	if err != nil {
-		return Landed{}, fmt.Errorf("landing rows of source %s: %w", in.Lease.Source, err)
+		return Landed{}, fmt.Errorf("landing rows: %w", err)
 	}
 	failpoint.Hit("land.done")
 	return out, nil

@@ -91,21 +91,25 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	return lease, nil
 }
 
-// Renew makes leases last on. It fails with [ErrLeaseLost] where one of them is
-// no longer the caller's.
+// Renew makes leases last on. It fails with a [*LostError] for each that is no
+// longer the caller's; the others are renewed.
 func (l *Ledger) Renew(ctx context.Context, leases ...*Lease) error {
-	return l.tx(ctx, func(tx *sql.Tx) error {
+	var lost []error
+	err := l.tx(ctx, func(tx *sql.Tx) error {
 		for _, lease := range leases {
 			res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET lease_until = ? WHERE source = ? AND lease_token = ?", stamp(l.now().Add(LeaseLasts)), lease.Source, lease.token)
 			if err != nil {
 				return err
 			}
-			if n, err := res.RowsAffected(); err != nil || n == 0 {
-				return errors.Join(&LostError{lease.Source}, err)
+			if n, err := res.RowsAffected(); err != nil {
+				return err
+			} else if n == 0 {
+				lost = append(lost, &LostError{lease.Source})
 			}
 		}
 		return nil
 	})
+	return errors.Join(append(lost, err)...)
 }
 
 func (l *Ledger) holder(ctx context.Context, source string) string {

@@ -31,24 +31,36 @@ type Reconcile struct {
 	Days       []Day // oldest first
 }
 
-// CountDays counts a source's records by the day of their operate_time: the
-// latest of each key, from a day to a day; "" means no end on that side. Records
-// that do not map have the day "".
-func (l *Ledger) CountDays(ctx context.Context, source, from, to string) (map[string]Day, error) {
+// CountDays counts the records of a source's table by the day of their
+// operate_time, one for each key and generation, from a day to a day.
+func (l *Ledger) CountDays(ctx context.Context, source, table, from, to string) (map[string]Day, error) {
 	days := map[string]Day{}
-	if to == "" {
-		to = "9999"
-	}
 	err := each(ctx, l.read, func(rows *sql.Rows) error {
 		var d Day
 		err := rows.Scan(&d.Day, &d.Ledger, &d.Delivered)
 		days[d.Day] = d
 		return err
-	}, `SELECT day, COUNT(*), SUM(state = 'delivered') FROM sync_status WHERE source = ? AND revision = 0 AND day BETWEEN ? AND ? GROUP BY day`, source, from, to)
+	}, `SELECT day, COUNT(*), SUM(state = 'delivered') FROM sync_status
+		WHERE source = ? AND day BETWEEN ? AND ? AND table_name = ? AND revision = 0 GROUP BY day`, source, from, to, table)
 	if err != nil {
 		return nil, fmt.Errorf("counting records of source %s: %w", source, err)
 	}
 	return days, nil
+}
+
+// KeysOfDay gives keys of a source's table whose operate_time is of a day, in
+// order, after one of them ("" for the first).
+func (l *Ledger) KeysOfDay(ctx context.Context, source, table, day, after string, limit int) (keys []string, err error) {
+	err = each(ctx, l.read, func(rows *sql.Rows) error {
+		var key string
+		err := rows.Scan(&key)
+		keys = append(keys, key)
+		return err
+	}, "SELECT DISTINCT row_key FROM sync_status WHERE source = ? AND day = ? AND table_name = ? AND row_key > ? ORDER BY row_key LIMIT ?", source, day, table, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading the keys of a day of source %s: %w", source, err)
+	}
+	return keys, nil
 }
 
 // SaveReconcile keeps a reconcile's result.

@@ -85,7 +85,7 @@ func (s *Server) setUp(t testing.TB) []string {
 	if s.engine == "postgres" {
 		return []string{find(t, "/usr/lib/postgresql/*/bin/initdb", "initdb"), "-D", data, "-U", "parkbridge", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"}
 	}
-	return []string{find(t, "mariadb-install-db"), "--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db"}
+	return []string{find(t, "mariadb-install-db"), "--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db", "--tmpdir=" + data}
 }
 
 // account is the one a server runs as; servers refuse to run as root.
@@ -145,7 +145,7 @@ func (s *Server) Start(t testing.TB) {
 	args := []string{
 		find(t, "mariadbd", "/usr/sbin/mariadbd"), "--no-defaults", "--datadir=" + data, "--bind-address=127.0.0.1", "--port=" + port,
 		"--socket=" + filepath.Join(data, "s"), "--pid-file=" + filepath.Join(data, "p"), "--innodb-flush-log-at-trx-commit=2", "--max-connections=200",
-		"--character-set-server=utf8mb4", "--innodb-buffer-pool-size=32M",
+		"--character-set-server=utf8mb4", "--innodb-buffer-pool-size=32M", "--tmpdir=" + data,
 	}
 	if s.engine == "postgres" {
 		args = []string{

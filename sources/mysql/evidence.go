@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"parkbridge/sources"
@@ -94,6 +96,21 @@ const (
 	cacheTries = 5
 )
 
+// turns lets this process's looks at one server come one after another: side by
+// side they would keep one another from a new list.
+var turns sync.Map // server address → chan struct{} of one place
+
+func (c *conn) takeTurn(ctx context.Context) (done func(), err error) {
+	turn, _ := turns.LoadOrStore(c.address, make(chan struct{}, 1))
+	place := turn.(chan struct{}) //nolint:forcetypeassert // nothing else is stored
+	select {
+	case place <- struct{}{}:
+		return func() { <-place }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // Evidence reads innodb_trx, which needs the PROCESS privilege. A transaction is
 // named by its session and its start: its own id changes at its first write.
 func (c *conn) Evidence(ctx context.Context) (e sources.Evidence, err error) {
@@ -111,6 +128,11 @@ func (c *conn) Evidence(ctx context.Context) (e sources.Evidence, err error) {
 	if e.None, err = c.copied(ctx); err != nil || e.None != "" {
 		return e, err
 	}
+	done, err := c.takeTurn(ctx)
+	if err != nil {
+		return e, err
+	}
+	defer done()
 	for _, stmt := range []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT"} {
 		if _, err := c.ExecContext(ctx, stmt); err != nil {
 			return e, err
@@ -121,7 +143,7 @@ func (c *conn) Evidence(ctx context.Context) (e sources.Evidence, err error) {
 	for try := 0; try < cacheTries && !found; try++ {
 		if try > 0 {
 			select {
-			case <-time.After(cacheWait):
+			case <-time.After(cacheWait + rand.N(cacheWait)):
 			case <-ctx.Done():
 				return e, ctx.Err()
 			}

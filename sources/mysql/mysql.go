@@ -32,6 +32,7 @@ func checkDSN(dsn string) error {
 type db struct {
 	pool    *sql.DB
 	open    driver.Connector
+	address string // of the server
 	timeout time.Duration
 }
 
@@ -61,7 +62,7 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &db{open: connector{conn, cfg.StatementTimeout}, timeout: cfg.StatementTimeout}
+	d := &db{open: connector{conn, cfg.StatementTimeout}, address: mc.Addr, timeout: cfg.StatementTimeout}
 	d.pool = sql.OpenDB(d.open)
 	d.pool.SetMaxOpenConns(1) // the second is the fresh one that evidence needs
 	d.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -201,13 +202,14 @@ func (d *db) charsets(ctx context.Context, from string, columns []sources.Column
 type conn struct {
 	*sql.Conn
 	fresh   *sql.DB
+	address string
 	timeout time.Duration
 }
 
 // Connect gives a connection that was not there before where evidence is to be
 // taken, for only that shows whether the server's list is a new one.
 func (d *db) Connect(ctx context.Context, evidence bool) (sources.Conn, error) {
-	pool, c := d.pool, &conn{timeout: d.timeout}
+	pool, c := d.pool, &conn{address: d.address, timeout: d.timeout}
 	if evidence {
 		c.fresh = sql.OpenDB(d.open)
 		c.fresh.SetMaxOpenConns(1)

@@ -108,7 +108,10 @@ func (c *conn) Evidence(ctx context.Context) (sources.Evidence, error) {
 	var vxid, user, program string
 	var since *time.Time
 	if _, err := pgx.ForEachRow(rows, []any{&vxid, &pid, &user, &program, &since}, func() error {
-		t := sources.Txn{ID: vxid, Who: strings.TrimSpace(fmt.Sprintf("session %d of %s %s", pid, user, program))}
+		t := sources.Txn{ID: vxid, Who: "a prepared transaction"}
+		if pid != 0 {
+			t.Who = strings.TrimSpace(fmt.Sprintf("session %d of %s %s", pid, user, program))
+		}
 		if since != nil {
 			t.Since = *since
 		}
