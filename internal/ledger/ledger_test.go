@@ -477,3 +477,37 @@ func BenchmarkLand(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 	require.NoError(b, lease.Release(b.Context()))
 }
+
+// An answer speaks of what was sent: where the row's content has been replaced
+// meanwhile, an acceptance keeps what was sent, and the number with it, and any
+// other answer says nothing of the new content.
+func TestAnswerToAReplacedContent(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.land(t, "1", row("1", "F1"), row("2", "F2"))
+	replace := func(id int64, key, was string, to ledger.Content) {
+		mark, err := f.Mark(t.Context(), "gate")
+		require.NoError(t, err)
+		_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: mark.State, Table: "pass", RunID: f.run, Changes: []ledger.Change{{ID: id, Was: was, To: &to, Key: key}}})
+		require.NoError(t, err)
+	}
+	replace(1, "1", "00000000:1", ledger.Content{Hash: "00000000:new", Columns: []byte(`{}`), Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}})
+	replace(2, "2", "00000000:2", ledger.Content{Hash: "00000000:new2", Columns: []byte(`{}`), Mapped: row("2", "F2b").Mapped})
+	f.land(t, "3", row("3", "F1")) // takes the number that record 1 has given up
+	sent := func(id int64, hash, state, flow string) ledger.Settlement {
+		return ledger.Settlement{ID: id, Source: "gate", State: state, At: f.clock.Now(), Hash: hash, Fields: map[string]string{"flow_no": flow, "park_uuid": "P"}, Code: "x"}
+	}
+	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
+		[]ledger.Settlement{sent(1, "00000000:1", ledger.Delivered, "F1"), sent(2, "00000000:2", ledger.Rejected, "F2")}, nil))
+	first := f.only(t, ledger.Filter{IDs: []int64{1}})
+	require.Equal(t, ledger.Delivered, first.State)
+	require.Equal(t, "F1", first.FlowNo)
+	known, err := f.Known(t.Context(), "gate", "pass", []string{"1"})
+	require.NoError(t, err)
+	require.Equal(t, "00000000:1", known["1"].Hash, "it is what was sent")
+	require.Equal(t, "00000000:new", known["1"].Seen, "and its row has changed since")
+	require.Equal(t, ledger.Pending, f.only(t, ledger.Filter{IDs: []int64{2}}).State, "the refusal was of the old content")
+	third := f.only(t, ledger.Filter{IDs: []int64{3}})
+	require.Equal(t, ledger.Invalid, third.State, "the platform has that number")
+	require.Contains(t, third.Problems[0].Problem, "record 1")
+}

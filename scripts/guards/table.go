@@ -1,0 +1,146 @@
+package main
+
+const (
+	capturePkg = "./internal/capture"
+	bridgePkg  = "./internal/bridge"
+	ledgerPkg  = "./internal/ledger"
+	sourcesPkg = "./sources"
+	soakPkg    = "./internal/soak"
+)
+
+var guards = []guard{
+	{
+		"late-list", "internal/capture/journal.go", "margin = 2 * time.Second", "margin = 0 * time.Second",
+		capturePkg, "TestListIsTakenLate",
+	},
+	{
+		"late-list-by-load", "internal/capture/journal.go", "margin = 2 * time.Second", "margin = 0 * time.Second",
+		soakPkg, "TestSoak/(postgres|mysql)",
+	},
+	{
+		"ended-list", "internal/capture/journal.go", "_, held := l.holder(e)", "held := false",
+		capturePkg, "TestLateCommit",
+	},
+	{
+		"complete-read", "internal/capture/server.go", "sources.Range{After: st.Floor, UpTo: to}, floor: true}", "sources.Range{After: to, UpTo: to}, floor: true}",
+		capturePkg, "TestFloorMovesWithACompleteRead",
+	},
+	{
+		"floor-apart-from-mark", "internal/capture/server.go", "z := zone{Range: sources.Range{After: st.Mark}, mark: true}", "z := zone{Range: sources.Range{After: st.Mark}, mark: true, floor: true}",
+		capturePkg, "TestLateCommit",
+	},
+	{
+		"two-clocks", "internal/capture/clock.go", "return min(boot, m.DB.Sub(earlier.DB))", "return m.DB.Sub(earlier.DB)",
+		capturePkg, "TestClockSteps",
+	},
+	{
+		"in-doubt", "internal/capture/journal.go", "if len(l.InDoubt) > 0 {", "if false {",
+		capturePkg, "TestPreparedTransactionsHold",
+	},
+	{
+		"own-transaction-in-list", "sources/mysql/evidence.go", "case !found:", "case false:",
+		capturePkg, "TestStaleEvidence",
+	},
+	{
+		"sequence-locks", "sources/postgres/evidence.go", "(c.relkind = 'S' OR l.relation = $1::int8::oid)", "(l.relation = $1::int8::oid)",
+		capturePkg, "TestValueTakenLongBeforeTheInsert",
+	},
+	{
+		"settled", "internal/capture/journal.go", "return l.at.since(e.Read) >= l.settle", "return true",
+		capturePkg, "TestSettle",
+	},
+	{
+		"evidence-just-lost", "internal/capture/poll.go", `if e.None != "" && p.st.Seen.Rule == RuleTransactions {`, "if false {",
+		bridgePkg, "TestKnownWays/evidence_lost",
+	},
+	{
+		"parked-last-read", "internal/capture/server.go", "last := p.look.ended(&j.Parked.Entry)", "last := false",
+		capturePkg, "TestParking",
+	},
+	{
+		"parked-hourly-read", "internal/capture/server.go", "const parkedEvery = time.Hour", "const parkedEvery = 1000 * time.Hour",
+		capturePkg, "TestParking",
+	},
+	{
+		"server-class", "sources/class.go", `case r.cfg.Where != "":`, "case false:",
+		bridgePkg, "TestKnownWays/row_enters_the_set_late",
+	},
+	{
+		"sequence-order", "sources/postgres/evidence.go", "case len(increment) != 1 || increment[0] != 1 || cache[0] != 1 || cycle:", "case len(increment) != 1:",
+		sourcesPkg, "TestConformance/postgres/class",
+	},
+	{
+		"never-past-now", "internal/capture/client.go", "sources.Range{After: st.Mark, UpTo: bound}, mark: true}", "sources.Range{After: st.Mark}, mark: true}",
+		bridgePkg, "TestKnownWays/future_row",
+	},
+	{
+		"future-rows-land", "internal/capture/client.go", "	if timed {", "	if timed && false {",
+		bridgePkg, "TestKnownWays/future_row",
+	},
+	{
+		"look-back", "internal/capture/client.go", "if from.IsZero() || from.Inclusive {", "if true {",
+		bridgePkg, "TestKnownWays/(backdated|lane_clocks)",
+	},
+	{
+		"overlap-hour", "internal/capture/client.go", "		by += overlap", "		by += 0 * overlap",
+		bridgePkg, "TestKnownWays/time_zone",
+	},
+	{
+		"not-before-start", "internal/capture/client.go", "sources.Range{After: low, Since: p.st.Journal.Start, UpTo: from, Newest: true}", "sources.Range{After: low, UpTo: from, Newest: true}",
+		bridgePkg, "TestKnownWays/what_lies_before_start",
+	},
+	{
+		"sample-is-a-time", "internal/capture/poll.go", "if _, timed := r.TimeOf(row.Position); timed {", "if true {",
+		bridgePkg, "TestKnownWays/a_cursor_that_is_no_time",
+	},
+	{
+		"rowids-given-again", "internal/capture/server.go", "if class.Reused && !st.Mark.IsZero() {", "if false {",
+		bridgePkg, "TestKnownWays/key_re-used",
+	},
+	{
+		"key-of-another-row", "internal/bridge/landing.go", "case k.State != ledger.Invalid && k.Identity != c.identity && sources.SameColumns(k.Identity, c.identity):", "case false:",
+		bridgePkg, "TestKnownWays/key_re-used",
+	},
+	{
+		"hash-of-the-same-columns", "internal/bridge/landing.go", "case !sources.SameColumns(k.Hash, c.hash) && (k.State == ledger.Delivered || k.State == ledger.Dismissed):", "case false:",
+		bridgePkg, "TestKnownWays/a_new_mapping_rule",
+	},
+	{
+		"change-seen-once", "internal/bridge/landing.go", "		if k.Seen == c.hash {", "		if c.row.Key == k.Seen {",
+		bridgePkg, "TestChangedRowIsToldOnce",
+	},
+	{
+		"mark-above-everything", "internal/capture/poll.go", "	if restored {", "	if restored && false {",
+		bridgePkg, "TestKnownWays/source_restored",
+	},
+	{
+		"another-server", "internal/bridge/bridge.go", `if mark.Started && mark.Server != "" && mark.Server != server {`, "if false {",
+		bridgePkg, "TestKnownWays/source_repointed",
+	},
+	{
+		"another-config", "internal/bridge/bridge.go", `	if key == "" {
+		return nil`, `	if true {
+		return nil`,
+		bridgePkg, "TestConfigChangedUnderAnOldMark",
+	},
+	{
+		"reset-keeps-the-floor", "internal/capture/poll.go", "	if below.IsZero() {", "	if below.IsZero() || true {",
+		bridgePkg, "TestKnownWays/reset_forgets",
+	},
+	{
+		"fencing", "internal/ledger/mark.go", "	if token != s.token {", "	if false {",
+		bridgePkg, "TestKnownWays/lost_lease",
+	},
+	{
+		"compare-and-swap", "internal/ledger/mark.go", "WHERE source = ? AND version = ?`,", "WHERE source = ? AND version <= ? + 1000`,",
+		ledgerPkg, "TestMarkMovesFromWhatWasRead",
+	},
+	{
+		"number-taken", "internal/ledger/landing.go", "if first, ok := taken[n]; ok && (m.id == 0 || m.id != first.id) {", "if first, ok := taken[n]; ok && false {",
+		bridgePkg, "TestKnownWays/flow_no_collision",
+	},
+	{
+		"answer-to-what-was-sent", "internal/ledger/delivery.go", "WHERE id = ? AND content_hash = ? AND (state = 'pending' OR ? = 'delivered')", "WHERE id = ? AND content_hash <> ? || 'x' AND (state = 'pending' OR ? = 'delivered')",
+		ledgerPkg, "TestAnswerToAReplacedContent",
+	},
+}
