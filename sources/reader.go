@@ -82,6 +82,9 @@ type Conn interface {
 	// Query fetches all rows of a SELECT of the given fields and ends its
 	// transaction before it returns.
 	Query(ctx context.Context, sql string, fields []Field, args []any) ([][]Value, error)
+	// Uncommitted is Query, but sees rows that are not committed yet, without
+	// waiting for anybody; ok is false where the engine has no such read.
+	Uncommitted(ctx context.Context, sql string, fields []Field, args []any) (rows [][]Value, ok bool, err error)
 	// Evidence lists the transactions that are open.
 	Evidence(ctx context.Context) (Evidence, error)
 	// Now is the server's own clock.

@@ -73,6 +73,51 @@ func (s *Session) Highest(ctx context.Context, in Range) (Position, error) {
 	return page.Rows[0].Position, nil
 }
 
+// InFlight gives the key of a row in a range that is written and not committed,
+// among the first limit rows of it; "" where there is none, or where the engine
+// does not show such rows.
+func (s *Session) InFlight(ctx context.Context, in Range, limit int) (string, error) {
+	r := s.r
+	sql, args, err := r.rangeSQL(r.keyList(), in, limit)
+	if err != nil {
+		return "", err
+	}
+	fields := make([]Field, len(r.key))
+	for i, c := range r.keyColumns() {
+		fields[i] = Field{Column: c}
+	}
+	written, ok, err := s.conn.Uncommitted(ctx, sql, fields, args)
+	if err != nil || !ok {
+		return "", err
+	}
+	committed, err := s.conn.Query(ctx, sql, fields, args)
+	if err != nil {
+		return "", err
+	}
+	there := make(map[string]bool, len(committed))
+	for _, row := range committed {
+		there[fmt.Sprint(row)] = true
+	}
+	for _, row := range written {
+		if !there[fmt.Sprint(row)] {
+			key := make([]string, len(row))
+			for i, v := range row {
+				key[i] = v.Text
+			}
+			return EncodeKey(key), nil
+		}
+	}
+	return "", nil
+}
+
+func (r *Reader) keyList() string {
+	var list []string
+	for _, c := range r.keyColumns() {
+		list = append(list, r.dialect.Select(Field{Column: c}))
+	}
+	return strings.Join(list, ", ")
+}
+
 // Nulls reads up to limit rows that have no cursor, the highest keys first;
 // belowKey is the key to go on below, "" for the first page.
 func (s *Session) Nulls(ctx context.Context, belowKey string, limit int) (Page, error) {

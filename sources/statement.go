@@ -24,6 +24,11 @@ type Range struct {
 
 // PageSQL is the statement that [Session.Page] runs, for looking at its plan.
 func (r *Reader) PageSQL(in Range, limit int) (string, []any, error) {
+	return r.rangeSQL(r.list, in, limit)
+}
+
+// rangeSQL selects a list of columns from the rows of a range.
+func (r *Reader) rangeSQL(list string, in Range, limit int) (string, []any, error) {
 	st := statement{r: r}
 	if r.where != "" {
 		st.conds = append(st.conds, r.where)
@@ -43,7 +48,7 @@ func (r *Reader) PageSQL(in Range, limit int) (string, []any, error) {
 			return "", nil, err
 		}
 	}
-	return r.selectSQL(st.conds) + r.orderBy(in.Newest) + fmt.Sprintf(" LIMIT %d", limit), st.args, nil
+	return r.selectList(list, st.conds) + r.orderBy(in.Newest) + fmt.Sprintf(" LIMIT %d", limit), st.args, nil
 }
 
 func beginning(p Position) string {
@@ -111,8 +116,10 @@ func (s *statement) bound(p Position, op string) error {
 	return nil
 }
 
-func (r *Reader) selectSQL(conds []string) string {
-	sql := "SELECT " + r.list + " FROM " + r.from
+func (r *Reader) selectSQL(conds []string) string { return r.selectList(r.list, conds) }
+
+func (r *Reader) selectList(list string, conds []string) string {
+	sql := "SELECT " + list + " FROM " + r.from
 	if len(conds) > 0 {
 		sql += " WHERE " + strings.Join(conds, " AND ")
 	}

@@ -623,6 +623,26 @@ func TestSettle(t *testing.T) {
 	require.Equal(t, f.state.Mark, f.state.Floor)
 }
 
+// Where MySQL shows no transactions, it still shows rows that are not committed:
+// a mark that has settled does not pass them.
+func TestUncommittedRowsHold(t *testing.T) {
+	t.Parallel()
+	f := follow(t, "mysql")
+	f.afterEvidence = func(e *sources.Evidence) { e.Open, e.None = nil, "no privilege" }
+	late := f.txn()
+	late(insertOne)
+	f.insert(1)
+	require.Equal(t, []string{"2"}, f.poll())
+	for range 3 {
+		f.pass(time.Hour)
+		f.poll()
+	}
+	require.Equal(t, "a row that is not committed (key 1)", f.state.Seen.HeldBy)
+	late("COMMIT")
+	require.Equal(t, []string{"1"}, f.poll())
+	f.settled()
+}
+
 // With nothing new and nothing waited for, no transactions are looked at and
 // nothing is written.
 func TestIdlePollsCostNothing(t *testing.T) {

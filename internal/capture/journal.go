@@ -161,9 +161,6 @@ func (l *look) ended(e *Entry) bool {
 	return !held
 }
 
-// passable reports that the floor may pass an entry's mark.
-func (l *look) passable(e *Entry) bool { return e.Parked || l.ended(e) }
-
 // holder gives the transaction that holds an entry.
 func (l *look) holder(e *Entry) (sources.Txn, bool) {
 	if len(l.InDoubt) > 0 {

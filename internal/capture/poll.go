@@ -35,6 +35,7 @@ type Session interface {
 	Nulls(ctx context.Context, belowKey string, limit int) (sources.Page, error)
 	ByKeys(ctx context.Context, keys []string) (sources.Page, error)
 	CountNulls(ctx context.Context, most int) (int, error)
+	InFlight(ctx context.Context, in sources.Range, limit int) (key string, err error)
 	Evidence(ctx context.Context) (sources.Evidence, error)
 	Now(ctx context.Context) (time.Time, error)
 	Close() error
@@ -81,6 +82,8 @@ type poll struct {
 	st   *State
 	sess Session
 	look look // its Now is zero where no look was taken
+	// uncommitted is the key of a row that holds the floor though it has settled.
+	uncommitted string
 }
 
 func (p *Poller) boot() time.Duration {

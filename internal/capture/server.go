@@ -59,11 +59,17 @@ func (p *poll) window() time.Duration { return max(p.Config.Reconcile.Window, p.
 func (p *poll) reread(ctx context.Context) error {
 	st := p.st
 	j := &st.Journal
-	if j.Ahead != nil && p.look.passable(j.Ahead) {
-		return p.followAhead(ctx)
+	if j.Ahead != nil {
+		if ok, err := p.passable(ctx, st.Floor, j.Ahead); err != nil {
+			return err
+		} else if ok {
+			return p.followAhead(ctx)
+		}
 	}
 	for i := len(j.Entries) - 1; i >= 0; i-- {
-		if !p.look.passable(&j.Entries[i]) {
+		if ok, err := p.passable(ctx, st.Floor, &j.Entries[i]); err != nil {
+			return err
+		} else if !ok {
 			continue
 		}
 		// Everything up to this mark is visible now, or never will be.
@@ -82,6 +88,20 @@ func (p *poll) reread(ctx context.Context) error {
 		return err
 	}
 	return p.park(ctx)
+}
+
+// passable reports that the floor may pass an entry's mark, from where it is.
+// Without evidence a settled mark is held by rows that are seen to be written
+// and not committed; what has a value and is not written yet does not show.
+func (p *poll) passable(ctx context.Context, from sources.Position, e *Entry) (bool, error) {
+	if e.Parked || !p.look.ended(e) || p.look.None == "" {
+		return e.Parked || p.look.ended(e), nil
+	}
+	key, err := p.sess.InFlight(ctx, sources.Range{After: from, UpTo: e.Mark}, p.Config.RereadLimit)
+	if key != "" {
+		p.uncommitted = key
+	}
+	return key == "", err
 }
 
 // followAhead reads history whose end was seen before: the floor follows the
@@ -208,7 +228,12 @@ func (p *poll) parked(ctx context.Context) error {
 	if j.Parked == nil || p.look.Now.IsZero() {
 		return nil
 	}
-	last := p.look.ended(&j.Parked.Entry)
+	held := j.Parked.Entry
+	held.Parked = false
+	last, err := p.passable(ctx, j.Parked.From, &held)
+	if err != nil {
+		return err
+	}
 	if age := p.look.at.since(j.Parked.Last); !last && age >= 0 && age < parkedEvery {
 		return nil
 	}
@@ -239,6 +264,9 @@ func (p *poll) describe(class sources.Class) {
 	}
 	if entry != nil && !p.look.Now.IsZero() {
 		seen.HeldBy, seen.HeldSince = p.look.heldBy(entry)
+	}
+	if p.uncommitted != "" {
+		seen.HeldBy = "a row that is not committed (key " + p.uncommitted + ")"
 	}
 	p.st.Seen = seen
 }

@@ -54,12 +54,16 @@ var guards = []guard{
 		bridgePkg, "TestKnownWays/evidence_lost",
 	},
 	{
-		"parked-last-read", "internal/capture/server.go", "last := p.look.ended(&j.Parked.Entry)", "last := false",
+		"parked-last-read", "internal/capture/server.go", "	if j.Parked.Last = p.look.at; last {", "	if j.Parked.Last = p.look.at; false {",
 		capturePkg, "TestParking",
 	},
 	{
 		"parked-hourly-read", "internal/capture/server.go", "const parkedEvery = time.Hour", "const parkedEvery = 1000 * time.Hour",
 		capturePkg, "TestParking",
+	},
+	{
+		"uncommitted-rows-hold", "internal/capture/server.go", "	return key == \"\", err", "	return true, err",
+		capturePkg, "TestUncommittedRowsHold",
 	},
 	{
 		"server-class", "sources/class.go", `case r.cfg.Where != "":`, "case false:",

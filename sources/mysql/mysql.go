@@ -267,6 +267,15 @@ func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, 
 	return out, rows.Err()
 }
 
+// Uncommitted reads in READ UNCOMMITTED, which takes no lock and waits for none.
+func (c *conn) Uncommitted(ctx context.Context, query string, fields []sources.Field, args []any) (rows [][]sources.Value, ok bool, err error) {
+	if _, err := c.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"); err != nil { // of the next one alone
+		return nil, true, err
+	}
+	rows, err = c.Query(ctx, query, fields, args)
+	return rows, true, err
+}
+
 func value(typ string, b []byte, f sources.Field) sources.Value {
 	if b == nil {
 		return sources.Value{}

@@ -191,6 +191,11 @@ func (c *conn) Query(ctx context.Context, sql string, fields []sources.Field, ar
 	return out, err
 }
 
+// Uncommitted is not to be had: PostgreSQL has no dirty read.
+func (*conn) Uncommitted(context.Context, string, []sources.Field, []any) ([][]sources.Value, bool, error) {
+	return nil, false, nil
+}
+
 func value(oid uint32, b []byte, raw bool) sources.Value {
 	if b == nil {
 		return sources.Value{}

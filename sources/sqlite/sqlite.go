@@ -185,6 +185,11 @@ func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, 
 	return out, classed(rows.Err())
 }
 
+// Uncommitted is not to be had, nor needed: there is one writer at a time.
+func (*conn) Uncommitted(context.Context, string, []sources.Field, []any) ([][]sources.Value, bool, error) {
+	return nil, false, nil
+}
+
 // classed names the errors that pass by themselves: another connection holds
 // the file, or a writer that died left a journal a read-only connection may
 // not roll back.
