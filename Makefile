@@ -3,7 +3,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.stamped=$(VERSION)
 GOTOOL  := go tool -modfile=tools/go.mod
 
-.PHONY: build test lint fmt cross bench demo
+.PHONY: build test soak guards lint fmt cross bench demo
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/parkbridge
@@ -13,6 +13,17 @@ demo:
 
 test:
 	bash scripts/test
+
+# The generator with its oracle, for as long as SOAK says an engine, and 200
+# kills at random moments.
+SOAK ?= 10m
+soak:
+	PARKBRIDGE_SOAK=$(SOAK) PARKBRIDGE_TEST_KILLS=200 PARKBRIDGE_TEST_TIMEOUT=24h \
+		bash scripts/test -count=1 -v -run 'TestSoak|TestKills' ./internal/soak ./cmd/parkbridge
+
+# Takes each guard against loss away in turn and looks that a test fails.
+guards:
+	bash scripts/test -- go run ./scripts/guards
 
 lint:
 	$(GOTOOL) golangci-lint run ./...
