@@ -19,7 +19,7 @@ test:
 SOAK ?= 10m
 soak:
 	PARKBRIDGE_SOAK=$(SOAK) PARKBRIDGE_TEST_KILLS=200 PARKBRIDGE_TEST_TIMEOUT=24h \
-		bash scripts/test -count=1 -v -run 'TestSoak|TestKills' ./internal/soak ./cmd/parkbridge
+		bash scripts/test -count=1 -v -run 'TestSoak|TestRandomKills' ./internal/soak ./cmd/parkbridge
 
 # Takes each guard against loss away in turn and looks that a test fails.
 guards:
