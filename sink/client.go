@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -200,7 +201,8 @@ func (c *Client) Send(ctx context.Context, fields map[string]string) Reply {
 // hold a password, and without the client's own wording around it.
 func (c *Client) clean(err error) string {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
-		if ue.Timeout() {
+		_, resolving := errors.AsType[*net.DNSError](err) // names the host
+		if ue.Timeout() && !resolving {
 			return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
 		}
 		err = ue.Err

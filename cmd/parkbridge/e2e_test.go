@@ -437,7 +437,9 @@ func TestReset(t *testing.T) {
 			require.Contains(t, b.run(t, 0, "reset", "--source", "north-gate", "--to", "11", "--yes"), "was at 20 and is at 11 now")
 			b.run(t, 0, "sync")
 			last := b.status(t).Sources[0].LastRun
-			require.Equal(t, [3]int{10, 0, 0}, [3]int{last.Read, last.Landed, last.Delivered})
+			// Where transactions may still insert below 11, that is read again too.
+			read := map[string]int{"sqlite": 10, "postgres": 21, "mysql": 21}[engine]
+			require.Equal(t, [3]int{read, 0, 0}, [3]int{last.Read, last.Landed, last.Delivered})
 			require.Equal(t, 20, b.gate.Stats().Calls)
 
 			raw, err := os.ReadFile(filepath.Join(b.dir, "config.yaml"))

@@ -171,8 +171,8 @@ func TestLedgerReadOnly(t *testing.T) {
 		taken, rights os.FileMode
 		says          string
 	}{
-		{"file", "parkbridge.db", 0o444, 0o600, "the ledger cannot be written; check the rights on the file and its folder"},
-		{"folder", ".", 0o555, 0o755, "the ledger cannot be written; check the rights on the file and its folder"},
+		{"file", "parkbridge.db", 0o444, 0o600, "the ledger cannot be written; check the rights on the file"},
+		{"folder", ".", 0o555, 0o755, "the ledger cannot be written; check the rights on the file"},
 		{"unreadable", "parkbridge.db", 0, 0o600, "parkbridge.db: permission denied"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -184,7 +184,7 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 	var err error
 	if ctx.Err() != nil {
 		report.Err = errors.Join(report.Err, ErrStopped)
-	} else if report.Err == nil {
+	} else if report.Err == nil && len(running) > 0 {
 		_, report.Err = b.forget(ctx)
 	}
 	if report.Sink, err = b.Ledger.Sink(work); err != nil {
@@ -253,8 +253,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	defer func() { d.countRead(s.Name, l.read) }()
 	started := state.Started
 	if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
-		var restored *capture.RestoredError
-		if errors.As(err, &restored) {
+		if restored, ok := errors.AsType[*capture.RestoredError](err); ok {
 			return fmt.Errorf("%w; nothing was read. See what happened to the table, then say where to go on: %s", err, s.resetCommand(restored.Highest))
 		}
 		return err

@@ -40,6 +40,7 @@ type booth struct {
 	cfg    sources.Config
 	capt   capture.Config
 	flow   string // the expression of flow_no
+	serial int
 	hook   func(where string) error
 	now    func() time.Time // of the bridge
 	ledger *ledger.Ledger
@@ -195,9 +196,15 @@ func (b *booth) insert(op string) string {
 	return serial
 }
 
+// many adds n releases of one second, each of a serial of its own.
 func (b *booth) many(n int) {
 	b.t.Helper()
-	b.lot.Exec(b.t, "INSERT INTO pass (serial, plate, op) VALUES "+strings.TrimSuffix(strings.Repeat("('0', '粤B12345', '2026-11-01 10:00:00'),", n), ","))
+	var values []string
+	for range n {
+		b.serial++
+		values = append(values, fmt.Sprintf("('M%d', '粤B12345', '2026-11-01 10:00:00')", b.serial))
+	}
+	b.lot.Exec(b.t, "INSERT INTO pass (serial, plate, op) VALUES "+strings.Join(values, ","))
 }
 
 // sync runs once; it must go well.

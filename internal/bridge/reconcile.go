@@ -119,7 +119,7 @@ func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w
 	result := ledger.Reconcile{Source: l.s.Name, StartedAt: l.b.Now(), DryRun: l.dry}
 	l.tally = &tally{days: map[string]*ledger.Day{}}
 	defer func() { l.tally = nil }()
-	err := l.s.Poller.Walk(ctx, r, state, w, func(span capture.Span) error {
+	err := l.s.Poller.Walk(ctx, r, state, w, func(span Window) error {
 		return l.countDays(ctx, span)
 	}, func(page sources.Page, above bool) error {
 		l.tally.above = above
@@ -140,7 +140,7 @@ func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w
 }
 
 // countDays counts the records of the window's days, before anything is healed.
-func (l *lander) countDays(ctx context.Context, span capture.Span) (err error) {
+func (l *lander) countDays(ctx context.Context, span Window) (err error) {
 	zone := l.s.zone()
 	first, last := "", "9999"
 	if !span.From.IsZero() {

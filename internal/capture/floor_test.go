@@ -495,7 +495,7 @@ func TestStaleEvidence(t *testing.T) {
 		defer ticker.Stop()
 		for n := 0; !stop.Load(); n++ {
 			var trx int
-			if err := conn.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM information_schema.innodb_trx").Scan(&trx); err != nil {
+			if err := conn.QueryRowContext(context.WithoutCancel(t.Context()), "SELECT COUNT(*) FROM information_schema.innodb_trx").Scan(&trx); err != nil {
 				ended <- err
 				return
 			}

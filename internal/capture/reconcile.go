@@ -16,16 +16,13 @@ type Window struct {
 	To time.Time
 }
 
-// Span is the time that a walk covers. From is zero where it covers everything
-// from the source's beginning on, To where it goes on to the end.
-type Span struct{ From, To time.Time }
-
 // Walk reads a window of the source once more, in pages, oldest first, and hands
 // each over; above tells that its rows lie above the mark, where no poll has
-// come yet. begin is called before with the time that it covers. Cursors that
+// come yet. begin is called before with what it covers: From is zero there where that is
+// everything from the source's beginning on. Cursors that
 // are times are compared as such; for others the window begins and ends at the
 // mark of the nearest hour that the journal knows, outside of what was asked for.
-func (p *Poller) Walk(ctx context.Context, r Reader, st State, w Window, begin func(Span) error, visit func(page sources.Page, above bool) error) (err error) {
+func (p *Poller) Walk(ctx context.Context, r Reader, st State, w Window, begin func(Window) error, visit func(page sources.Page, above bool) error) (err error) {
 	sess, err := patient(ctx, func() (Session, error) { return r.Session(ctx, false) })
 	if err != nil {
 		return err
@@ -57,7 +54,7 @@ func (p *Poller) Walk(ctx context.Context, r Reader, st State, w Window, begin f
 	} else {
 		in.After = st.Journal.markAt(w.From)
 	}
-	span := Span{From: w.From, To: w.To}
+	span := w
 	if in.After.IsZero() {
 		span.From = time.Time{}
 	}

@@ -318,7 +318,7 @@ func classed(err error) error {
 		case sqlite3.SQLITE_FULL:
 			return fmt.Errorf("%w: its disk is full; free some space, nothing is lost: %w", ErrTransient, err)
 		case sqlite3.SQLITE_READONLY:
-			return fmt.Errorf("the ledger cannot be written; check the rights on the file and its folder: %w", err)
+			return fmt.Errorf("the ledger cannot be written; check the rights on the file, on the -wal and -shm files beside it, and on its folder: %w", err)
 		}
 	}
 	return err

@@ -10,7 +10,6 @@ package soak_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -69,7 +68,7 @@ func TestSoak(t *testing.T) {
 	for i, engine := range testdb.Engines {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, engine, rand.New(rand.NewPCG(seed(t), uint64(i)))) //nolint:gosec // a test's choices
+			w := newWorld(t, engine, rand.New(rand.NewPCG(seed(t), uint64(i))))
 			w.load(t, duration(t))
 			w.drain(t)
 			w.check(t)
@@ -96,7 +95,6 @@ type world struct {
 	bridge  *bridge.Bridge
 	quiet   bool // no more pauses
 	unwell  []string
-	sent    int
 	restart time.Time
 }
 
@@ -164,7 +162,7 @@ func (w *world) open(t *testing.T) {
 	client, err := sink.New(sink.Config{URL: w.http.URL, AppSecret: "s3cret", Timeout: 5 * time.Second, Concurrency: 4})
 	require.NoError(t, err)
 	w.bridge = &bridge.Bridge{
-		Ledger: w.ledger, Gate: client, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now,
+		Ledger: w.ledger, Gate: client, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 		Settings: bridge.Settings{Timeout: 5 * time.Second, Concurrency: 4, Retention: time.Hour},
 	}
 	for _, tab := range w.tables {

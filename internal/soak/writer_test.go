@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -123,9 +124,7 @@ func (tx *writer) end(ctx context.Context, prepared string) error {
 	w := tx.w
 	// What is expected of a row must be said before it can be seen.
 	tx.tab.mu.Lock()
-	for serial, e := range tx.said {
-		tx.tab.expect[serial] = e
-	}
+	maps.Copy(tx.tab.expect, tx.said)
 	tx.tab.mu.Unlock()
 	switch {
 	case prepared != "" && w.engine == "postgres":
@@ -251,6 +250,7 @@ func (w *world) endPrepared(t *testing.T) {
 	query := w.lot.Type("", "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()", "XA RECOVER")
 	rows, err := w.lot.DB.QueryContext(t.Context(), query)
 	require.NoError(t, err)
+	defer rows.Close()
 	var gids []string
 	for rows.Next() {
 		var format, length, branch int
@@ -262,7 +262,7 @@ func (w *world) endPrepared(t *testing.T) {
 		}
 		gids = append(gids, gid)
 	}
-	require.NoError(t, errors.Join(rows.Err(), rows.Close()))
+	require.NoError(t, rows.Err())
 	for _, gid := range gids {
 		w.lot.Exec(t, w.lot.Type("", "COMMIT PREPARED '", "XA COMMIT '")+gid+"'")
 	}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package testdb
 
 import (
@@ -35,7 +37,10 @@ func NewServer(t testing.TB, engine string) *Server {
 	s := &Server{engine: engine, dir: serverFolder(t)}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s.port = listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it listens on TCP
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	s.port, err = strconv.Atoi(port)
+	require.NoError(t, err)
 	require.NoError(t, listener.Close())
 	s.run(t, s.setUp(t)...)
 	s.Start(t)
@@ -47,10 +52,10 @@ func NewServer(t testing.TB, engine string) *Server {
 // path is short, for there are sockets in it.
 func serverFolder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pbsrv")
+	dir, err := os.MkdirTemp("", "pbsrv") //nolint:usetesting // t.TempDir is for this account alone
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // another account has to enter it
+	require.NoError(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
@@ -123,11 +128,11 @@ func ids(t testing.TB, u *user.User) (uid, gid int) {
 // command is a program run as the server's account.
 func (s *Server) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...) //nolint:gosec // a server of the test's own
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...)
 	cmd.Dir = s.dir
 	if u := s.account(t); u != nil {
 		uid, gid := ids(t, u)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // ids of an account
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	}
 	return cmd
 }
@@ -207,6 +212,15 @@ func (s *Server) end(t testing.TB, mysql, postgres syscall.Signal) {
 		signal = postgres
 	}
 	require.NoError(t, s.cmd.Process.Signal(signal))
-	<-s.exited
+	<-s.exited //nolint:errcheck // it was ended
 	s.cmd = nil
+}
+
+// NewLot makes an empty lot on the server.
+func (s *Server) NewLot(t testing.TB) *Lot {
+	t.Helper()
+	if s.engine == "postgres" {
+		return postgresLot(t, s.DSN(), "")
+	}
+	return mysqlLot(t, s.DSN())
 }

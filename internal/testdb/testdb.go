@@ -55,15 +55,6 @@ func New(t testing.TB, engine string) *Lot {
 	return nil
 }
 
-// NewLot makes an empty lot on the server.
-func (s *Server) NewLot(t testing.TB) *Lot {
-	t.Helper()
-	if s.engine == "postgres" {
-		return postgresLot(t, s.DSN(), "")
-	}
-	return mysqlLot(t, s.DSN())
-}
-
 func server(t testing.TB, name string) string {
 	t.Helper()
 	dsn := os.Getenv(name)

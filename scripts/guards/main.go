@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -81,7 +82,7 @@ func (g guard) try(dir string) error {
 	if err := os.WriteFile(path, overlay, 0o600); err != nil {
 		return err
 	}
-	out, err := exec.Command("go", "test", "-count=1", "-vet=off", "-timeout=120s", "-overlay="+path, "-run", g.test, g.pkg).CombinedOutput() //nolint:gosec,noctx // the table's own words
+	out, err := exec.CommandContext(context.Background(), "go", "test", "-count=1", "-vet=off", "-timeout=120s", "-overlay="+path, "-run", g.test, g.pkg).CombinedOutput()
 	switch {
 	case err == nil && bytes.Contains(out, []byte("no tests to run")):
 		return fmt.Errorf("there is no test %s in %s", g.test, g.pkg)

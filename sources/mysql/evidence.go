@@ -98,11 +98,19 @@ const (
 
 // turns lets this process's looks at one server come one after another: side by
 // side they would keep one another from a new list.
-var turns sync.Map // server address → chan struct{} of one place
+var turns = struct {
+	sync.Mutex
+	of map[string]chan struct{} // by the server's address, of one place
+}{of: map[string]chan struct{}{}}
 
 func (c *conn) takeTurn(ctx context.Context) (done func(), err error) {
-	turn, _ := turns.LoadOrStore(c.address, make(chan struct{}, 1))
-	place := turn.(chan struct{}) //nolint:forcetypeassert // nothing else is stored
+	turns.Lock()
+	place := turns.of[c.address]
+	if place == nil {
+		place = make(chan struct{}, 1)
+		turns.of[c.address] = place
+	}
+	turns.Unlock()
 	select {
 	case place <- struct{}{}:
 		return func() { <-place }, nil
