@@ -29,6 +29,9 @@ type Class struct {
 	Why string
 	// Serial and Reused are as in [Assigned]; false for class client.
 	Serial, Reused bool
+	// Times tells that values of the cursor may be times; whether one is, only the
+	// value can tell. Text tells that they are text.
+	Times, Text bool
 }
 
 func (c Class) String() string {
@@ -49,6 +52,7 @@ func (r *Reader) classify(ctx context.Context) error {
 	client := func(why string, args ...any) error {
 		r.class = Class{Why: fmt.Sprintf(why, args...)}
 		r.clock = newCursorClock(r.cfg, cursor)
+		r.class.Times, r.class.Text = r.clock != nil, cursor.IsText
 		return nil
 	}
 	switch {

@@ -264,8 +264,9 @@ func Beginning(ctx context.Context, r Reader, sess Session, start string) (sourc
 	}
 }
 
-// sampleMost bounds the search for a row whose cursor is a time.
-const sampleMost = 5000
+// The search for a row whose cursor is a time is bounded: a text cursor that is
+// none at all is searched at every poll.
+const sampleMost, sampleTexts = 5000, 100
 
 // sample gives a position that shows how times are written in the cursor: the
 // mark, or that of the last row that is one. Where none is a time, it is that of
@@ -274,9 +275,18 @@ func sample(ctx context.Context, r Reader, sess Session, mark sources.Position) 
 	if _, timed := r.TimeOf(mark); timed && !mark.Inclusive {
 		return mark, nil // a start value is a person's
 	}
+	class, most := r.Class(), sampleMost
+	switch {
+	case !class.Times && !mark.IsZero():
+		return mark, nil
+	case !class.Times:
+		return sess.Highest(ctx, sources.Range{})
+	case class.Text:
+		most = sampleTexts
+	}
 	var last sources.Position
 	in := sources.Range{Newest: true}
-	for seen := 0; seen < sampleMost; {
+	for seen := 0; seen < most; {
 		page, err := patient(ctx, func() (sources.Page, error) { return sess.Page(ctx, in, 100) })
 		if err != nil {
 			return last, err
