@@ -60,7 +60,9 @@ func (r *Reader) classify(ctx context.Context) error {
 		return client("it reads a query, whose rows can enter it late")
 	case r.cfg.Where != "":
 		return client("it has a where, which a row can meet late, by an update")
-	case r.cfg.CursorLayout != "" || !cursor.Integer:
+	case r.cfg.CursorLayout != "":
+		return client("cursor_format says that the cursor %s is a time", cursor.Name)
+	case !cursor.Integer:
 		return client("the cursor %s is no number that the server assigns", cursor.Name)
 	}
 	a, err := r.db.Assigned(ctx, splitName(r.cfg.Table), cursor.Name)

@@ -264,6 +264,11 @@ func positionTimes(t *testing.T, lot *testdb.Lot) {
 		before, ok := r.Shift(mark, -24*time.Hour)
 		require.True(t, ok)
 		require.Equal(t, c.dayBefore, strings.Trim(before.String(), "'"), name)
+		require.NoError(t, r.CheckValue("start", c.at, mark), name)
+		if c.layout != "unix" {
+			require.ErrorContains(t, r.CheckValue("start", "2026-13-01 10:00:00", mark), "no value of the cursor op", name)
+			require.ErrorContains(t, r.CheckValue("start", "24/11/2026", mark), "no value of the cursor op", name)
+		}
 		// The database agrees on where they are.
 		count := func(in sources.Range) int {
 			page, err := pageOf(t, r, in, 10)

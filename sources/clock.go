@@ -89,6 +89,34 @@ func (r *Reader) TimeOf(p Position) (t time.Time, ok bool) {
 	return t, err == nil
 }
 
+// CheckValue says what is wrong with a value of the cursor that a person typed,
+// as a [*ConfigError] of a config key; nil where nothing is. like shows how the
+// cursor is written; zero where there is no row.
+func (r *Reader) CheckValue(key, value string, like Position) error {
+	c := r.order[0]
+	wrong := func(problem string, args ...any) error {
+		return &ConfigError{Source: r.cfg.Name, Key: key, Problem: fmt.Sprintf("%q is no value of the cursor %s: ", value, c.Name) + fmt.Sprintf(problem, args...)}
+	}
+	if c.Integer && !isInteger(value) {
+		return wrong("it is not an integer")
+	}
+	want, timed := r.TimeOf(like)
+	if !timed {
+		return nil
+	}
+	if _, ok := r.TimeOf(Position{Values: []string{value}}); !ok {
+		return wrong("that is a time, written such as %s", plainText(like.Values[0]))
+	}
+	if c.IsText && r.clock.layout == "" { // texts compare as texts
+		is, _, _ := r.clock.layoutOf(value)
+		written, _, _ := r.clock.layoutOf(plainText(like.Values[0]))
+		if is != written && !(is == time.DateOnly && strings.HasPrefix(written, time.DateOnly)) {
+			return wrong("it would not sort among values such as %s; write it as they are, %s", plainText(like.Values[0]), want.Format(written))
+		}
+	}
+	return nil
+}
+
 // Zoneless reports whether the times of a cursor carry no zone, so that an hour
 // of them happens twice a year where clocks are put back.
 func (r *Reader) Zoneless(like Position) bool {

@@ -297,13 +297,16 @@ func (r *Reader) checkStart() error {
 	if start == "" || start == StartEarliest || start == StartLatest || !c.Integer {
 		return nil
 	}
-	if _, err := strconv.ParseInt(start, 10, 64); err == nil {
-		return nil
-	}
-	if _, err := strconv.ParseUint(start, 10, 64); err == nil {
+	if isInteger(start) {
 		return nil
 	}
 	return &ConfigError{Source: r.cfg.Name, Key: "start", Problem: fmt.Sprintf("%q is no value of the cursor %s, which is an integer column", start, c.Name)}
+}
+
+func isInteger(s string) bool {
+	_, signed := strconv.ParseInt(s, 10, 64)
+	_, unsigned := strconv.ParseUint(s, 10, 64)
+	return signed == nil || unsigned == nil
 }
 
 func (r *Reader) place() string {

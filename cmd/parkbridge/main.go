@@ -174,10 +174,11 @@ func classed(err error) error {
 	var e *exit
 	var held *ledger.HeldError
 	var mistakes *config.Error
+	var mistake *sources.ConfigError
 	switch {
 	case errors.As(err, &e):
 		return err
-	case errors.As(err, &mistakes):
+	case errors.As(err, &mistakes), errors.As(err, &mistake):
 		return &exit{exitUsage, err}
 	case errors.As(err, &held):
 		return &exit{exitHeld, err}

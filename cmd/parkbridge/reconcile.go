@@ -56,7 +56,8 @@ func (a *app) reconcile(ctx context.Context, app *daemon.App, from, to string, d
 		}
 		result, err := app.Reconcile(ctx, s, w, dry)
 		if held := (*ledger.HeldError)(nil); errors.As(err, &held) {
-			err = &exit{exitHeld, fmt.Errorf("%w; it reconciles by its own schedule, --dry-run compares beside it", err)}
+			failures = append(failures, &exit{exitHeld, fmt.Errorf("%w; it reconciles by its own schedule, --dry-run compares beside it", err)})
+			continue
 		}
 		if err != nil {
 			failures = append(failures, fmt.Errorf("source %s: %w", s.Name, err))
@@ -82,12 +83,13 @@ type reconcileJSON struct {
 	FinishedAt *string      `json:"finished_at"`
 	DryRun     bool         `json:"dry_run"`
 	Error      *string      `json:"error"`
+	Start      *string      `json:"start"` // what lies before it is not compared; null: nothing does
 	Days       []ledger.Day `json:"days"`
 }
 
 func reconcileAsJSON(r ledger.Reconcile) reconcileJSON {
 	return reconcileJSON{
-		Source: r.Source, StartedAt: when(r.StartedAt), FinishedAt: when(r.FinishedAt), DryRun: r.DryRun, Error: text(r.Error),
+		Source: r.Source, StartedAt: when(r.StartedAt), FinishedAt: when(r.FinishedAt), DryRun: r.DryRun, Error: text(r.Error), Start: text(r.Start),
 		Days: append([]ledger.Day{}, r.Days...),
 	}
 }
@@ -106,6 +108,9 @@ func (a *app) printReconcile(r ledger.Reconcile) {
 		all.Healed += d.Healed
 	}
 	t.print()
+	if r.Start != "" {
+		fmt.Fprintf(a.stdout, "What lies before %s was not asked for (start, or the last reset) and is not compared.\n", clip(r.Start, 40))
+	}
 	switch {
 	case len(r.Days) == 0:
 		fmt.Fprintln(a.stdout, "There is nothing in this window.")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parkbridge/internal/bridge"
 	"parkbridge/internal/daemon"
 	"parkbridge/sources"
 )
@@ -39,13 +40,16 @@ and below latest is never read.`,
 					return err
 				}
 				if !yes {
-					fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? Type yes: ", source, orNone(was.Mark), to)
+					fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? Back, nothing is sent again; forward, what lies between is given up. Type yes: ", source, orNone(was.Mark), to)
 					answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is no
 					if strings.TrimSpace(answer) != "yes" {
 						return &exit{exitUsage, errors.New("not confirmed; nothing was changed (--yes confirms without asking)")}
 					}
 				}
 				position, err := app.Reset(ctx, source, to)
+				if errors.Is(err, bridge.ErrAboveAll) {
+					return &exit{exitUsage, err}
+				}
 				if err != nil {
 					return err
 				}

@@ -198,10 +198,13 @@ func sourceNotes(s ledger.SourceStatus, state capture.State) (notes []string) {
 		note("%s", rule)
 	}
 	if seen.HeldBy != "" {
-		note("what may still turn up below the mark is read again from %q on; held since %s by %s", clip(s.Mark.Floor.String(), 40), localTime(seen.HeldSince), seen.HeldBy)
+		note("what may still turn up below the mark is read again from %s on; held at least since %s by %s", clip(orNone(s.Mark.Floor), 40), localTime(seen.HeldSince), seen.HeldBy)
 	}
 	if p := state.Journal.Parked; p != nil {
-		note("parked since %s: %q to %q, read once an hour until what holds it has ended", localTime(p.Since), clip(p.From.String(), 40), clip(p.Entry.Mark.String(), 40))
+		note("parked since %s: %s to %s, read once an hour until what holds it has ended", localTime(p.Since), clip(orNone(p.From), 40), clip(p.Entry.Mark.String(), 40))
+	}
+	if r := s.LastRun; r != nil && len(r.Error) > 60 { // cut in the table
+		note("%s", r.Error)
 	}
 	if seen.Future > 0 {
 		note("rows dated later than now: %d; they are landed, and the mark waits for their time", seen.Future)

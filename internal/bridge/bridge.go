@@ -254,7 +254,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	started := state.Started
 	if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
 		if restored, ok := errors.AsType[*capture.RestoredError](err); ok {
-			return fmt.Errorf("%w; nothing was read. See what happened to the table, then say where to go on: %s", err, s.resetCommand(restored.Highest))
+			return fmt.Errorf("%w; reading stops here. See what happened to the table, then say where to go on: %s. New rows under numbers that had landed before are kept as invalid", err, s.resetCommand(restored.Highest))
 		}
 		return err
 	}
@@ -275,11 +275,11 @@ func (b *Bridge) openSource(ctx context.Context, s *Source, lease *ledger.Lease)
 	if err != nil {
 		return nil, nil, capture.State{}, err
 	}
-	if err := s.fits(mark); err != nil {
+	r, server, err := s.connected(ctx) // a column that is not there is told first
+	if err != nil {
 		return nil, nil, capture.State{}, err
 	}
-	r, server, err := s.connected(ctx)
-	if err != nil {
+	if err := s.fits(mark); err != nil {
 		return nil, nil, capture.State{}, err
 	}
 	if mark.Started && mark.Server != "" && mark.Server != server {
@@ -346,12 +346,11 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 		return position, err
 	}
 	defer func() { err = errors.Join(err, sess.Close()) }()
-	if position, err = capture.Beginning(ctx, r, sess, to); err != nil {
+	if position, err = capture.Beginning(ctx, r, sess, "--to", to); err != nil {
 		return position, err
 	}
-	if to != sources.StartLatest {
-		// A value that the cursor cannot have shows now, and not at the next run.
-		if _, err := sess.Page(ctx, sources.Range{After: position}, 1); err != nil {
+	if position.Inclusive {
+		if err := aboveEverything(ctx, sess, position); err != nil {
 			return position, err
 		}
 	}
@@ -360,6 +359,22 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 	}
 	_, err = b.Ledger.Land(ctx, ledger.Landing{Lease: lease, From: mark, To: encodeState(state), Shape: s.Shape, Server: server, Table: s.Table})
 	return position, err
+}
+
+// ErrAboveAll is returned by Reset for a value above the last row.
+var ErrAboveAll = errors.New("there is no row at this value or above it, so nothing would be read until one comes there; latest means from now on")
+
+// aboveEverything refuses a place above every row of a table that is not empty.
+func aboveEverything(ctx context.Context, sess capture.Session, position sources.Position) error {
+	above, err := sess.Highest(ctx, sources.Range{After: position})
+	if err != nil || !above.IsZero() {
+		return err
+	}
+	last, err := sess.Highest(ctx, sources.Range{})
+	if err == nil && !last.IsZero() {
+		err = fmt.Errorf("--to %s: %w (the last row is at %s)", position, ErrAboveAll, last)
+	}
+	return err
 }
 
 // mapped turns the mapping's result into the ledger's.

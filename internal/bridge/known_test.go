@@ -294,6 +294,7 @@ func TestKnownWays(t *testing.T) {
 		{"a new mapping rule sends nothing again", all, newRule},
 		{"what lies before start is not sent", all, beforeStart},
 		{"a cursor that is no time", all, garbageCursor},
+		{"a start that is no time", all, mistypedStart},
 		{"evidence lost for a while", side, evidenceLost},
 		{"reconcile counts by day", all, reconcileByDay},
 		{"reset forgets nothing below the mark", side, resetKeepsTheFloor},
@@ -433,6 +434,21 @@ func sum(r ledger.Reconcile, of func(ledger.Day) int) (n int) {
 	return n
 }
 
+// A start that is no value of the cursor is refused, and does not send all
+// history, or nothing.
+func mistypedStart(t *testing.T, lot *testdb.Lot) {
+	for _, start := range []string{"2026-13-01", "24/11/2026 10:00:00", "2026-11-24 25:00:00", "0"} {
+		b := setUp(t, lot, byTime, func(b *booth) { b.cfg.Start = start })
+		b.insert(b.wall(-time.Hour))
+		report := b.bridge.Sync(t.Context(), 0)
+		var mistake *sources.ConfigError
+		require.ErrorAs(t, report.Sources[0].Err, &mistake, start)
+		require.Equal(t, "start", mistake.Key)
+		require.Zero(t, b.gate.Stats().Calls, start)
+		lot.Exec(t, "DROP TABLE pass")
+	}
+}
+
 func stateBeforeDelivery(t *testing.T, lot *testdb.Lot) {
 	b := setUp(t, lot)
 	b.many(30)
@@ -485,7 +501,9 @@ func sourceRestored(t *testing.T, lot *testdb.Lot) {
 	report := b.bridge.Sync(t.Context(), 0)
 	require.ErrorContains(t, report.Sources[0].Err, `the high-water mark is "100", but the last row of the table is at "40"`)
 	require.ErrorContains(t, report.Sources[0].Err, "parkbridge reset --source north --to")
-	_, err := b.bridge.Reset(t.Context(), b.bridge.Sources[0], "40")
+	_, err := b.bridge.Reset(t.Context(), b.bridge.Sources[0], "41")
+	require.ErrorIs(t, err, bridge.ErrAboveAll, "nothing would be read for ever")
+	_, err = b.bridge.Reset(t.Context(), b.bridge.Sources[0], "40")
 	require.NoError(t, err)
 	lot.Exec(t, "INSERT INTO pass (id, serial, plate, op) VALUES (101, 'new', '粤B12345', '2026-11-01 10:00:00')")
 	b.sync()

@@ -172,11 +172,15 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, change *
 	case k.State != ledger.Invalid && k.Identity != c.identity && sources.SameColumns(k.Identity, c.identity):
 		content, err := l.content(c, 0)
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
-			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial", k.ID)}}}
+			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
+				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
 		return &ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}, nil, err
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
 		content, err := l.content(c, k.Revision+1)
-		return &ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, nil, err
+		if k.Seen == "" {
+			change = nil // else it was counted as changed, and is no more
+		}
+		return &ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, change, err
 	case k.State == ledger.Delivered:
 		if k.Seen == c.hash {
 			return nil, nil, nil // known and counted

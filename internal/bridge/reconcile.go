@@ -19,9 +19,11 @@ type Window = capture.Window
 
 // tally counts by day what a reconcile finds. A nil tally counts nothing.
 type tally struct {
-	days  map[string]*ledger.Day
-	all   map[string]ledger.Day // the records of the window's days
-	above bool                  // the rows are ones that no poll has come to yet
+	days map[string]*ledger.Day
+	// first and last bound the days that are counted, see [lander.countDays].
+	first, last string
+	all         map[string]ledger.Day // the records of the window's days
+	above       bool                  // the rows are ones that no poll has come to yet
 }
 
 func (t *tally) of(day string) *ledger.Day {
@@ -35,8 +37,8 @@ func (t *tally) of(day string) *ledger.Day {
 
 // matched counts a row that has a record.
 func (t *tally) matched(k ledger.Known) {
-	if t == nil {
-		return
+	if t == nil || (k.Day != "" && (k.Day < t.first || k.Day > t.last)) {
+		return // beside the window: a cursor that is no time has no exact one
 	}
 	d := t.of(k.Day)
 	d.Source++
@@ -116,7 +118,7 @@ func (b *Bridge) Reconcile(ctx context.Context, s *Source, w Window, dry bool) (
 
 // reconcile streams a window's rows past the ledger, page by page.
 func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w Window) (ledger.Reconcile, error) {
-	result := ledger.Reconcile{Source: l.s.Name, StartedAt: l.b.Now(), DryRun: l.dry}
+	result := ledger.Reconcile{Source: l.s.Name, StartedAt: l.b.Now(), DryRun: l.dry, Start: state.Journal.Start.String()}
 	l.tally = &tally{days: map[string]*ledger.Day{}}
 	defer func() { l.tally = nil }()
 	err := l.s.Poller.Walk(ctx, r, state, w, func(span Window) error {
@@ -149,6 +151,7 @@ func (l *lander) countDays(ctx context.Context, span Window) (err error) {
 	if !span.To.IsZero() {
 		last = span.To.In(zone).Format(time.DateOnly)
 	}
+	l.tally.first, l.tally.last = first, last
 	l.tally.all, err = l.b.Ledger.CountDays(ctx, l.s.Name, l.s.Table, first, last)
 	return err
 }

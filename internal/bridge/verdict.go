@@ -196,6 +196,7 @@ func (v *verdict) ownFault(a answer) bool {
 
 func (v *verdict) rejected(a answer) []ledger.Settlement {
 	v.failures = 0
+	v.stillFailing(strings.TrimSpace(a.reply.Code + " " + a.reply.Message))
 	if v.ownFault(a) {
 		return []ledger.Settlement{v.reject(a)}
 	}
@@ -308,6 +309,7 @@ func (v *verdict) failed(a answer) []ledger.Settlement {
 	}
 	reason := strings.TrimSpace(a.reply.Code + " " + a.reply.Message)
 	v.failure = reason
+	v.stillFailing(reason)
 	long := a.at.Sub(v.failing) >= 2*v.settings.Timeout
 	if a.reply.RetryAfter > 0 || v.failures >= failuresMost || (v.failures >= failuresFew && long) {
 		v.open(reason)
@@ -315,6 +317,13 @@ func (v *verdict) failed(a answer) []ledger.Settlement {
 		v.mode = stopped // the one probe brought no answer; it stays blocked
 	}
 	return []ledger.Settlement{s}
+}
+
+// stillFailing keeps the reason of a failing gate that of its last answer.
+func (v *verdict) stillFailing(reason string) {
+	if v.sink.State == ledger.SinkFailing {
+		v.sink.Reason = reason
+	}
 }
 
 // admit says that the gate is failing where the last answers were failures,

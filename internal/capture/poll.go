@@ -24,6 +24,9 @@ type Reader interface {
 	Shift(p sources.Position, by time.Duration) (shifted sources.Position, ok bool)
 	// TimeOf is the time that a position shows; ok is false where it is no time.
 	TimeOf(p sources.Position) (t time.Time, ok bool)
+	// CheckValue says what is wrong with a value of the cursor that was typed for a
+	// config key.
+	CheckValue(key, value string, like sources.Position) error
 	// Zoneless reports whether the times of the cursor carry no zone.
 	Zoneless(like sources.Position) bool
 }
@@ -176,7 +179,7 @@ func (p *poll) moment(ctx context.Context) (Moment, error) {
 
 // begin finds where a source that was never read begins.
 func (p *poll) begin(ctx context.Context) error {
-	start, err := Beginning(ctx, p.Reader, p.sess, p.Start)
+	start, err := Beginning(ctx, p.Reader, p.sess, "start", p.Start)
 	if err != nil {
 		return err
 	}
@@ -231,8 +234,8 @@ func stepBack(ctx context.Context, sess Session, st *State, to sources.Position)
 }
 
 // Beginning is the position that a start value means: "earliest", "latest" or a
-// value of the cursor, rows at which are read too.
-func Beginning(ctx context.Context, r Reader, sess Session, start string) (sources.Position, error) {
+// value of the cursor, rows at which are read too. key is where it was given.
+func Beginning(ctx context.Context, r Reader, sess Session, key, start string) (sources.Position, error) {
 	switch start {
 	case sources.StartEarliest:
 		return sources.Position{}, nil
@@ -260,7 +263,11 @@ func Beginning(ctx context.Context, r Reader, sess Session, start string) (sourc
 		}
 		return past, err
 	default:
-		return sources.Position{Values: []string{start}, Inclusive: true}, nil
+		like, err := sample(ctx, r, sess, sources.Position{})
+		if err == nil {
+			err = r.CheckValue(key, start, like)
+		}
+		return sources.Position{Values: []string{start}, Inclusive: true}, err
 	}
 }
 

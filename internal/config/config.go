@@ -369,7 +369,7 @@ func (c *Config) Source(name string) (*Source, error) {
 // file; any other error comes back as it is.
 func (c *Config) Wrap(err error) error {
 	var ce *sources.ConfigError
-	if !errors.As(err, &ce) {
+	if !errors.As(err, &ce) || strings.HasPrefix(ce.Key, "--") { // a flag has no place in the file
 		return err
 	}
 	for i := range c.Sources {

@@ -28,7 +28,10 @@ type Reconcile struct {
 	FinishedAt time.Time
 	DryRun     bool
 	Error      string
-	Days       []Day // oldest first
+	// Start is where the source was begun, or reset to: what lies before it is not
+	// compared. "" means at its first row. It is not kept.
+	Start string
+	Days  []Day // oldest first
 }
 
 // CountDays counts the records of a source's table by the day of their
