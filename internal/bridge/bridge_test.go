@@ -474,7 +474,7 @@ func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.insert(t, 20)
-	r.gate.Answer(gate.Answer{Code: "503", RetryAfter: 600, Times: 1})
+	r.gate.Answer(gate.Answer{Code: "503", RetryAfter: 600, Times: r.Settings.Concurrency})
 	report := r.sync(t, 0)
 	require.WithinDuration(t, time.Now().Add(10*time.Minute), report.Sink.RetryAt, time.Minute)
 	calls := r.gate.Stats().Calls
