@@ -94,7 +94,7 @@ var guards = []guard{
 		bridgePkg, "TestKnownWays/what_lies_before_start",
 	},
 	{
-		"sample-is-a-time", "internal/capture/poll.go", "if _, timed := r.TimeOf(row.Position); timed {", "if true {",
+		"sample-is-a-time", "internal/capture/begin.go", "if _, timed := r.TimeOf(row.Position); timed {", "if true {",
 		bridgePkg, "TestKnownWays/a_cursor_that_is_no_time",
 	},
 	{
@@ -114,7 +114,7 @@ var guards = []guard{
 		bridgePkg, "TestChangedRowIsToldOnce",
 	},
 	{
-		"mark-above-everything", "internal/capture/poll.go", "	if restored {", "	if restored && false {",
+		"mark-above-everything", "internal/capture/lookup.go", "	if restored {", "	if restored && false {",
 		bridgePkg, "TestKnownWays/source_restored",
 	},
 	{
@@ -128,7 +128,7 @@ var guards = []guard{
 		bridgePkg, "TestConfigChangedUnderAnOldMark",
 	},
 	{
-		"reset-keeps-the-floor", "internal/capture/poll.go", "	if below.IsZero() {", "	if below.IsZero() || true {",
+		"reset-keeps-the-floor", "internal/capture/begin.go", "	if below.IsZero() {", "	if below.IsZero() || true {",
 		bridgePkg, "TestKnownWays/reset_forgets",
 	},
 	{
