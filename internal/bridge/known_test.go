@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/robfig/cron/v3"
 	"github.com/stretchr/testify/require"
 
 	"parkbridge/internal/bridge"
@@ -986,4 +988,53 @@ func TestChangedRowIsToldOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(log.String(), "rows were changed"), log.String())
 	require.NotContains(t, log.String(), "77777")
+}
+
+// logged is a log that may be read while it is written.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A daemon whose lease another has taken over stops moving the mark and stops
+// sending, goes on with what else it has, and takes up the source again when the
+// other is done.
+func TestDaemonThatLostItsLease(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, testdb.New(t, "sqlite"))
+	var log logged
+	b.bridge.Log = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- b.bridge.Serve(ctx, map[string]cron.Schedule{"north": cron.Every(time.Second)}) }()
+	b.many(5)
+	require.Eventually(t, func() bool { return b.gate.Stats().Taken == 5 }, 20*time.Second, 20*time.Millisecond)
+
+	require.NoError(t, os.Remove(filepath.Join(b.dir, "ledger.db.north.lock"))) // another machine's run
+	lease, err := b.ledger.Acquire(t.Context(), "north")
+	require.NoError(t, err)
+	b.many(5)
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "another run holds the source; waiting") }, 20*time.Second, 20*time.Millisecond)
+	require.Equal(t, 1, strings.Count(log.String(), "another run has taken over the source"), log.String())
+	status, err := b.ledger.Status(t.Context(), "north")
+	require.NoError(t, err)
+	require.Equal(t, "5", status.Mark.Mark.String())
+	require.Equal(t, 5, b.gate.Stats().Calls)
+
+	require.NoError(t, lease.Release(t.Context()))
+	require.Eventually(t, func() bool { return b.gate.Stats().Taken == 10 }, 20*time.Second, 20*time.Millisecond)
+	stop()
+	require.NoError(t, <-served)
 }
