@@ -110,7 +110,7 @@ func (r *Reader) CheckValue(key, value string, like Position) error {
 	if c.IsText && r.clock.layout == "" { // texts compare as texts
 		is, _, _ := r.clock.layoutOf(value)
 		written, _, _ := r.clock.layoutOf(plainText(like.Values[0]))
-		if is != written && !(is == time.DateOnly && strings.HasPrefix(written, time.DateOnly)) {
+		if day := is == time.DateOnly && strings.HasPrefix(written, time.DateOnly); is != written && !day {
 			return wrong("it would not sort among values such as %s; write it as they are, %s", plainText(like.Values[0]), want.Format(written))
 		}
 	}
