@@ -107,7 +107,7 @@ func (r *Reader) CheckValue(key, value string, like Position) error {
 	if _, ok := r.TimeOf(Position{Values: []string{value}}); !ok {
 		return wrong("that is a time, written such as %s", plainText(like.Values[0]))
 	}
-	if c.IsText && r.clock.layout == "" { // texts compare as texts
+	if (c.IsText || c.TextTimes) && r.clock.layout == "" {
 		is, _, _ := r.clock.layoutOf(value)
 		written, _, _ := r.clock.layoutOf(plainText(like.Values[0]))
 		if day := is == time.DateOnly && strings.HasPrefix(written, time.DateOnly); is != written && !day {

@@ -25,6 +25,9 @@ type Column struct {
 	// Charset is the column's own character set where the engine has one a
 	// column (MySQL), else empty.
 	Charset string
+	// TextTimes tells that date-times in it compare as texts, whatever its type
+	// (SQLite).
+	TextTimes bool
 	// Instant tells that date-times without a zone in their text are UTC
 	// (MySQL's TIMESTAMP, as it is read here).
 	Instant bool

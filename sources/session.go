@@ -74,7 +74,7 @@ func (s *Session) Highest(ctx context.Context, in Range) (Position, error) {
 }
 
 // InFlight gives the key of a row in a range that is written and not committed,
-// among the first limit rows of it; "" where there is none, or where the engine
+// among the first limit rows of it, or the last where the range says so; "" where there is none, or where the engine
 // does not show such rows.
 func (s *Session) InFlight(ctx context.Context, in Range, limit int) (string, error) {
 	r := s.r
@@ -194,14 +194,20 @@ func (s *Session) ByKeys(ctx context.Context, keys []string) (Page, error) {
 	var alternatives []string
 	for _, key := range keys {
 		args, err := s.r.keyArgs(&st, key)
-		if err != nil {
+		if err != nil && len(keys) == 1 {
 			return Page{}, err
+		}
+		if err != nil {
+			continue // a key of another shape, from before the config was changed: it is gone
 		}
 		var all []string
 		for i, c := range s.r.keyColumns() {
 			all = append(all, s.r.dialect.Quote(c.Name)+" = "+st.param(c, args[i]))
 		}
 		alternatives = append(alternatives, "("+strings.Join(all, " AND ")+")")
+	}
+	if len(alternatives) == 0 {
+		return Page{Columns: s.r.columns}, nil
 	}
 	st.conds = append(st.conds, "("+strings.Join(alternatives, " OR ")+")")
 	return s.query(ctx, s.r.selectSQL(st.conds), st.args)
@@ -213,6 +219,11 @@ func (r *Reader) keyArgs(st *statement, key string) ([]any, error) {
 	natives, err := DecodeKey(key, len(cols))
 	if err != nil {
 		return nil, err
+	}
+	for i, c := range cols {
+		if c.Integer && !isInteger(natives[i]) {
+			return nil, fmt.Errorf("key %q: %s is an integer column", key, c.Name)
+		}
 	}
 	return st.bind(cols, natives)
 }

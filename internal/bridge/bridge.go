@@ -253,10 +253,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	defer func() { d.countRead(s.Name, l.read) }()
 	started := state.Started
 	if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
-		if restored, ok := errors.AsType[*capture.RestoredError](err); ok {
-			return fmt.Errorf("%w; reading stops here. See what happened to the table, then say where to go on: %s. New rows under numbers that had landed before are kept as invalid", err, s.resetCommand(restored.Highest))
-		}
-		return err
+		return s.explained(err)
 	}
 	if !started || !l.reconcileDue(ctx, r, state) {
 		return nil
@@ -288,6 +285,15 @@ func (b *Bridge) openSource(ctx context.Context, s *Source, lease *ledger.Lease)
 	}
 	state, err := decodeState(mark)
 	return &lander{b: b, s: s, lease: lease, mark: mark, server: server}, r, state, err
+}
+
+// explained adds to a mark that does not fit the table what to do about it.
+func (s *Source) explained(err error) error {
+	if restored, ok := errors.AsType[*capture.RestoredError](err); ok {
+		return fmt.Errorf("%w; reading stops here. See what happened to the table, then say where to go on: %s. New rows under numbers that had landed before are kept as invalid",
+			err, s.resetCommand(restored.Highest))
+	}
+	return err
 }
 
 // resetCommand is the command that moves the mark, with a value to begin with.
@@ -340,6 +346,9 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 		if key, _, _ := mark.Shape.Changed(s.Shape); key != "" {
 			state.Started = false // its positions mean nothing any more
 		}
+	}
+	if mark.Server != "" && mark.Server != server {
+		state.Started = false
 	}
 	sess, err := r.Session(ctx, false)
 	if err != nil {

@@ -276,6 +276,7 @@ func TestKnownWays(t *testing.T) {
 		{"state before delivery", all, stateBeforeDelivery},
 		{"torn state", []string{"sqlite"}, tornState},
 		{"source restored", all, sourceRestored},
+		{"source restored, unseen", all, sourceRestoredUnseen},
 		{"newest rows deleted", all, newestRowsDeleted},
 		{"source repointed", all, sourceRepointed},
 		{"two runners", []string{"sqlite"}, twoRunners},
@@ -513,6 +514,43 @@ func sourceRestored(t *testing.T, lot *testdb.Lot) {
 	require.Equal(t, 101, b.gate.Stats().Calls, "nothing is sent again")
 }
 
+// Restored, and its numbers past the mark again before anybody looked: the source
+// stops all the same, and stays stopped.
+func sourceRestoredUnseen(t *testing.T, lot *testdb.Lot) {
+	if lot.Driver == "sqlite" {
+		t.Log("SQLite's own numbers: AUTOINCREMENT keeps them from being given again")
+		lot.Exec(t, "CREATE TABLE made (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+	}
+	b := setUp(t, lot, func(b *booth) {
+		if lot.Driver == "sqlite" {
+			lot.Exec(t, "DROP TABLE pass")
+			lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY AUTOINCREMENT, serial TEXT, plate TEXT, op TEXT, st INTEGER DEFAULT 3)")
+		}
+	})
+	b.many(100)
+	b.sync()
+	b.pass(3 * time.Second)
+	b.sync()
+	lot.Exec(t, "DELETE FROM pass WHERE id > 40")
+	if b.pass(2 * time.Minute); lot.Driver == "mysql" { // once seen, on one engine
+		require.Error(t, b.bridge.Sync(t.Context(), 0).Sources[0].Err)
+	}
+	for id := 41; id <= 110; id++ {
+		lot.Exec(t, fmt.Sprintf("INSERT INTO pass (id, serial, plate, op) VALUES (%d, 'N%d', '粤B1', '2026-11-24 10:00:00')", id, id))
+	}
+	for range 2 {
+		b.reopen()
+		report := b.bridge.Sync(t.Context(), 0)
+		require.ErrorContains(t, report.Sources[0].Err, "parkbridge reset --source north")
+		require.Equal(t, 100, b.gate.Stats().Calls)
+	}
+	_, err := b.bridge.Reset(t.Context(), b.bridge.Sources[0], "41")
+	require.NoError(t, err)
+	report := b.sync()
+	require.Equal(t, 60, report.Sources[0].Run.Invalid, "numbers that had landed before: for a person to look at")
+	require.Equal(t, 110, b.gate.Stats().Taken)
+}
+
 // A few of the newest rows deleted is no restored table; reading goes on.
 func newestRowsDeleted(t *testing.T, lot *testdb.Lot) {
 	b := setUp(t, lot)
@@ -656,7 +694,15 @@ func keyReused(t *testing.T, lot *testdb.Lot) {
 	require.Equal(t, "key", found[0].Problems[0].Field)
 	require.Regexp(t, "record (9|10) has it", found[0].Problems[0].Problem)
 	require.Equal(t, 10, b.gate.Stats().Calls)
+	// And again: the second release stays as it was kept.
+	lot.Exec(t, "DELETE FROM pass WHERE id = 10")
+	lot.Exec(t, "INSERT INTO pass (serial, plate, op) VALUES ('ten again', '粤B3', '2026-11-03 10:00:00')")
 	b.sync()
+	found, err = b.ledger.Records(t.Context(), ledger.Filter{Key: "10", Oldest: true})
+	require.NoError(t, err)
+	require.Len(t, found, 3)
+	require.Equal(t, "ten", found[1].Columns["serial"].Text)
+	require.Equal(t, "ten again", found[2].Columns["serial"].Text)
 	require.Equal(t, 10, b.gate.Stats().Calls)
 }
 
@@ -971,6 +1017,22 @@ func resetKeepsTheFloor(t *testing.T, lot *testdb.Lot) {
 	b.sync()
 	require.True(t, b.taken("late"))
 	require.Equal(t, 4, b.gate.Stats().Calls)
+	// Into a gap that an open transaction may still fill.
+	b.pass(3 * time.Second)
+	b.sync()
+	b.pass(3 * time.Second)
+	b.sync()
+	again := b.txn()
+	again("INSERT INTO pass (serial, plate, op) VALUES ('gap', '粤B12345', '2026-11-01 10:00:00')")
+	lot.Exec(t, "INSERT INTO pass (id, serial, plate, op) VALUES (60, 'x', '粤B12345', '2026-11-01 10:00:00'), (70, 'y', '粤B12345', '2026-11-01 10:00:00')")
+	b.sync()
+	_, err = b.bridge.Reset(t.Context(), b.bridge.Sources[0], "50")
+	require.NoError(t, err)
+	b.pass(time.Hour)
+	b.sync()
+	again("COMMIT")
+	b.sync()
+	require.True(t, b.taken("gap"))
 }
 
 // A changed row is told of once, and read again without effect after that.

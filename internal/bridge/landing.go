@@ -68,8 +68,8 @@ func (l *lander) write(ctx context.Context, to ledger.State, rows []ledger.New, 
 	return nil
 }
 
-// Recognise tells whether a page's one row is in the ledger as it was read, and
-// gives the keys that landed last.
+// Recognise tells whether a page's one row is the one that its key's record was
+// made of, and gives the keys that landed last.
 func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (known bool, newest []string, err error) {
 	row := page.Rows[0]
 	records, err := l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, []string{row.Key})
@@ -77,8 +77,7 @@ func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (kn
 		return false, nil, err
 	}
 	k, ok := records[row.Key]
-	hash := sources.Hash(page.Columns, row.Values)
-	known = ok && (k.Hash == hash || k.Seen == hash || !sources.SameColumns(k.Hash, hash))
+	known = ok && !otherRow(k, identity(l.s.identifying(), page.Columns, row.Values))
 	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, most)
 	return known, newest, err
 }
@@ -165,16 +164,16 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, change *
 	switch {
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, change, nil
-	case !sources.SameColumns(k.Hash, c.hash) && (k.State == ledger.Delivered || k.State == ledger.Dismissed):
-		// The mapping reads other columns now. That is no change of the row.
-		change.Rehash, change.Identity = c.hash, c.identity
-		return nil, change, nil
-	case k.State != ledger.Invalid && k.Identity != c.identity && sources.SameColumns(k.Identity, c.identity):
+	case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):
 		content, err := l.content(c, 0)
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
 			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
 				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
 		return &ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}, nil, err
+	case !sources.SameColumns(k.Hash, c.hash) && (k.State == ledger.Delivered || k.State == ledger.Dismissed):
+		// The mapping reads other columns now. That is no change of the row.
+		change.Rehash, change.Identity = c.hash, c.identity
+		return nil, change, nil
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
 		content, err := l.content(c, k.Revision+1)
 		if k.Seen == "" {
@@ -191,6 +190,12 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, change *
 	content, err := l.content(c, k.Revision)
 	change.To = &content
 	return nil, change, err
+}
+
+// otherRow reports that a key's record was made of another row, by the columns
+// that tell one release from another.
+func otherRow(k ledger.Known, identity string) bool {
+	return k.Identity != identity && sources.SameColumns(k.Identity, identity)
 }
 
 // content maps a row.

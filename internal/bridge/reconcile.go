@@ -110,7 +110,7 @@ func (b *Bridge) Reconcile(ctx context.Context, s *Source, w Window, dry bool) (
 	if !dry {
 		// What is new is the poll's to find, and not missing.
 		if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
-			return result, err
+			return result, s.explained(err)
 		}
 	}
 	return l.reconcile(ctx, r, state, w)
@@ -170,8 +170,11 @@ func (l *lander) countDeleted(ctx context.Context, r Reader) (err error) {
 	for day, all := range l.tally.all {
 		for after := ""; all.Ledger > l.tally.of(day).Ledger; {
 			keys, err := l.b.Ledger.KeysOfDay(ctx, l.s.Name, l.s.Table, day, after, existPage)
-			if err != nil || len(keys) == 0 {
+			if err != nil {
 				return err
+			}
+			if len(keys) == 0 {
+				break
 			}
 			there, err := sess.ByKeys(ctx, keys)
 			if err != nil {

@@ -44,6 +44,7 @@ func Moved(ctx context.Context, sess Session, st State, to sources.Position) (St
 	if asked.IsZero() && !st.Journal.Start.IsZero() {
 		return Begun(to), nil // further back than it ever began
 	}
+	st.Journal.Hours = nil // some may be above it
 	return st, stepBack(ctx, sess, &st, to)
 }
 
@@ -55,10 +56,18 @@ func stepBack(ctx context.Context, sess Session, st *State, to sources.Position)
 		return err
 	}
 	if below.IsZero() {
-		st.Floor = to
+		// The floor is above, or nothing between the two is visible: the last row
+		// that is, is below both.
+		last, err := sess.Highest(ctx, sources.Range{After: st.Journal.Start, UpTo: to})
+		if err != nil {
+			return err
+		}
+		if st.Floor = last; last.IsZero() {
+			st.Floor = st.Journal.Start
+		}
 	}
 	st.Mark = to
-	st.Journal.Entries, st.Journal.Ahead = nil, nil
+	st.Journal.Entries, st.Journal.Ahead, st.Journal.Restored = nil, nil, nil
 	return nil
 }
 

@@ -641,6 +641,24 @@ func TestUncommittedRowsHold(t *testing.T) {
 	late("COMMIT")
 	require.Equal(t, []string{"1"}, f.poll())
 	f.settled()
+
+	// Behind more rows than are read again, too.
+	f.poller.Config.RereadLimit = 5
+	f.insert(20)
+	late = f.txn()
+	late(insertOne)
+	f.insert(1)
+	f.poll()
+	for range 3 {
+		f.pass(time.Hour)
+		f.poll()
+	}
+	late("COMMIT")
+	f.pass(time.Hour)
+	f.poll()
+	f.pass(time.Hour)
+	f.poll()
+	require.Contains(t, f.landed, "23")
 }
 
 // With nothing new and nothing waited for, no transactions are looked at and

@@ -36,6 +36,9 @@ type Journal struct {
 	Ahead *Entry `json:"ahead,omitempty"`
 	// Parked is a range below the floor in which rows can still turn up.
 	Parked *Parked `json:"parked,omitempty"`
+	// Restored is set while the table is known to be an older copy, or another one,
+	// under the mark: nothing is read until a person has said where to go on.
+	Restored *RestoredError `json:"restored,omitempty"`
 	// Hours holds one mark an hour, oldest first, so that a length of time means
 	// something for cursors that are no times.
 	Hours []Hour `json:"hours,omitempty"`

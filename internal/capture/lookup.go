@@ -16,9 +16,52 @@ const (
 	deletedMost  = 10
 )
 
-// lookUp holds the mark against the highest row there is, where a poll found
-// nothing above it: a table whose highest row is below the mark was restored,
-// is another one, or has lost its newest rows.
+// atMark holds the row at the mark against its record, before a process reads for
+// the first time, and each time while the table is known to be a restored one:
+// another row there means that numbers ran backwards and have come past the
+// mark since.
+func (p *poll) atMark(ctx context.Context) error {
+	st := p.st
+	if p.everUp && st.Journal.Restored == nil || p.Class().Reused || st.Mark.Inclusive || same(st.Mark, st.Journal.Start) {
+		return nil
+	}
+	at := st.Mark
+	at.Inclusive = true
+	page, err := p.sess.Page(ctx, sources.Range{After: at, UpTo: st.Mark}, 1)
+	if err != nil {
+		return err
+	}
+	known := false
+	if len(page.Rows) > 0 {
+		if known, _, err = p.to.Recognise(ctx, page, 1); err != nil {
+			return err
+		}
+	}
+	switch {
+	case known:
+		st.Journal.Restored = nil
+	case st.Journal.Restored != nil:
+		return st.Journal.Restored
+	case len(page.Rows) > 0:
+		return p.restored(ctx, &RestoredError{Mark: st.Mark, Highest: st.Mark})
+	}
+	return nil
+}
+
+// restored stores that the table is not the one that was read, so that it stays
+// known when its numbers have come past the mark.
+func (p *poll) restored(ctx context.Context, e *RestoredError) error {
+	p.st.Journal.Restored = e
+	if err := p.to.Save(ctx, *p.st); err != nil {
+		return err
+	}
+	return e
+}
+
+// lookUp holds the mark of class server against the highest row there is, where
+// a poll found nothing above it: a table whose highest row is below the mark was
+// restored, is another one, or has lost its newest rows. In class client the
+// look back and reconcile find what turns up below the mark, whatever happened.
 func (p *poll) lookUp(ctx context.Context) error {
 	st, start := p.st, p.st.Journal.Start
 	if p.everUp && p.boot()-p.lookedUp < lookUpEvery || same(st.Mark, start) {
@@ -44,23 +87,19 @@ func (p *poll) lookUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	restored := gone > deletedMost && p.Class().Server // elsewhere rows may leave the set by an update
 	if !known {
 		// All that came since the beginning may be gone.
 		since, err := p.sess.Highest(ctx, sources.Range{After: start, UpTo: to})
 		if err != nil {
 			return err
 		}
-		switch {
-		case since.IsZero() && !start.IsZero():
-			to = start
-		case p.Class().Server || gone > deletedMost:
-			restored = true
-		default: // it entered the set late, and is read with the next look back
+		if since.IsZero() && !start.IsZero() {
+			known, to = true, start
 		}
 	}
+	restored := !known || gone > deletedMost
 	if restored {
-		return &RestoredError{Mark: st.Mark, Highest: page.Rows[0].Position, Known: known}
+		return p.restored(ctx, &RestoredError{Mark: st.Mark, Highest: page.Rows[0].Position, Known: known})
 	}
 	// The newest rows are gone. What comes next may take their place, so reading
 	// goes on from what is left.
@@ -77,13 +116,17 @@ func (p *poll) gone(ctx context.Context, keys []string) (int, error) {
 }
 
 // RestoredError says that a source's mark stands above everything in a table
-// that is not empty.
+// that is not empty, or at a row that is another than it was.
 type RestoredError struct {
-	Mark, Highest sources.Position
-	Known         bool // the highest row is one that has landed
+	Mark    sources.Position `json:"mark"`
+	Highest sources.Position `json:"highest"` // the last row, when it was found
+	Known   bool             `json:"known"`   // that row is one that has landed
 }
 
 func (e *RestoredError) Error() string {
+	if same(e.Mark, e.Highest) {
+		return fmt.Sprintf("the row at the high-water mark %q is another than it was: an older copy of the table was restored, or it is another one", e.Mark)
+	}
 	what := "it is not the table that was read so far"
 	if e.Known {
 		what = "an older copy of it was restored"

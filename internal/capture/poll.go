@@ -129,6 +129,11 @@ func (p *Poller) once(ctx context.Context, r Reader, to Landing, st *State) (aga
 	}
 	before := st.Mark
 	if class.Server {
+		if started {
+			if err := run.atMark(ctx); err != nil {
+				return false, err
+			}
+		}
 		again, err = run.server(ctx)
 	} else {
 		err = run.client(ctx)
@@ -143,7 +148,7 @@ func (p *Poller) once(ctx context.Context, r Reader, to Landing, st *State) (aga
 			return false, err
 		}
 		st.Journal.hour(st.Mark, now.DB, run.window())
-	case !again:
+	case !again && class.Server:
 		if err := run.lookUp(ctx); err != nil {
 			return false, err
 		}

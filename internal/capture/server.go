@@ -97,7 +97,7 @@ func (p *poll) passable(ctx context.Context, from sources.Position, e *Entry) (b
 	if e.Parked || !p.look.ended(e) || p.look.None == "" {
 		return e.Parked || p.look.ended(e), nil
 	}
-	key, err := p.sess.InFlight(ctx, sources.Range{After: from, UpTo: e.Mark}, p.Config.RereadLimit)
+	key, err := p.sess.InFlight(ctx, sources.Range{After: from, UpTo: e.Mark, Newest: true}, p.Config.RereadLimit)
 	if key != "" {
 		p.uncommitted = key
 	}

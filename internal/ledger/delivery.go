@@ -317,6 +317,18 @@ func deliveredBefore(ctx context.Context, tx *sql.Tx, s Settlement) (int64, erro
 	if err != nil {
 		return 0, err
 	}
+	// Another record was delivered under that number before this answer came: the
+	// platform has ignored one of the two.
+	number, note := null(s.Fields["flow_no"]), any(nil)
+	var other int64
+	err = tx.QueryRowContext(ctx, "SELECT id FROM sync_status WHERE flow_no = ? AND park_uuid = ? AND id <> ? AND state = 'delivered'",
+		s.Fields["flow_no"], s.Fields["park_uuid"], s.ID).Scan(&other)
+	switch {
+	case err == nil:
+		number, note = nil, fmt.Sprintf(`[{"field":"flow_no","problem":"record %d was delivered under the same number; the platform has ignored one of the two"}]`, other)
+	case !errors.Is(err, sql.ErrNoRows):
+		return 0, err
+	}
 	problems, err := json.Marshal([]Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q was sent by record %d; the platform would ignore a second one", s.Fields["flow_no"], s.ID)}})
 	if err != nil {
 		return 0, err
@@ -326,10 +338,10 @@ func deliveredBefore(ctx context.Context, tx *sql.Tx, s Settlement) (int64, erro
 		return 0, err
 	}
 	res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = 'delivered', attempts = attempts + 1, last_attempt_at = ?, delivered_at = ?,
-		code = ?, message = ?, hint = ?, seqno = ?, errors = NULL, fields = ?, flow_no = ?, park_uuid = ?, parking_serial = ?,
+		code = ?, message = ?, hint = ?, seqno = ?, errors = ?, fields = ?, flow_no = ?, park_uuid = ?, parking_serial = ?,
 		seen_hash = content_hash, content_hash = ? WHERE id = ? AND content_hash <> ?`,
-		stamp(s.At), stamp(s.At), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), string(fields),
-		null(s.Fields["flow_no"]), null(s.Fields["park_uuid"]), null(s.Fields["parking_serial"]), s.Hash, s.ID, s.Hash)
+		stamp(s.At), stamp(s.At), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), note, string(fields),
+		number, null(s.Fields["park_uuid"]), null(s.Fields["parking_serial"]), s.Hash, s.ID, s.Hash)
 	if err != nil {
 		return 0, err
 	}

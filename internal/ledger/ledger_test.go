@@ -510,4 +510,14 @@ func TestAnswerToAReplacedContent(t *testing.T) {
 	third := f.only(t, ledger.Filter{IDs: []int64{3}})
 	require.Equal(t, ledger.Invalid, third.State, "the platform has that number")
 	require.Contains(t, third.Problems[0].Problem, "record 1")
+
+	// Two acceptances of one number: the second is kept, and says so.
+	f.land(t, "4", row("4", "F4"))
+	replace(4, "4", "00000000:4", ledger.Content{Hash: "00000000:new4", Columns: []byte(`{}`), Mapped: row("4", "F4b").Mapped})
+	f.land(t, "5", row("5", "F4"))
+	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
+		[]ledger.Settlement{sent(5, "00000000:5", ledger.Delivered, "F4"), sent(4, "00000000:4", ledger.Delivered, "F4")}, nil))
+	fourth := f.only(t, ledger.Filter{IDs: []int64{4}})
+	require.Equal(t, ledger.Delivered, fourth.State)
+	require.Contains(t, fourth.Problems[0].Problem, "record 5 was delivered under the same number")
 }

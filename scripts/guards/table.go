@@ -102,7 +102,7 @@ var guards = []guard{
 		bridgePkg, "TestKnownWays/key_re-used",
 	},
 	{
-		"key-of-another-row", "internal/bridge/landing.go", "case k.State != ledger.Invalid && k.Identity != c.identity && sources.SameColumns(k.Identity, c.identity):", "case false:",
+		"key-of-another-row", "internal/bridge/landing.go", "case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):", "case false:",
 		bridgePkg, "TestKnownWays/key_re-used",
 	},
 	{
@@ -118,6 +118,14 @@ var guards = []guard{
 		bridgePkg, "TestKnownWays/source_restored",
 	},
 	{
+		"restored-stays-restored", "internal/capture/lookup.go", "	case st.Journal.Restored != nil:", "	case false:",
+		bridgePkg, "TestKnownWays/source_restored",
+	},
+	{
+		"row-at-the-mark", "internal/capture/lookup.go", "	case len(page.Rows) > 0:", "	case false:",
+		bridgePkg, "TestKnownWays/source_restored_unseen",
+	},
+	{
 		"another-server", "internal/bridge/bridge.go", `if mark.Started && mark.Server != "" && mark.Server != server {`, "if false {",
 		bridgePkg, "TestKnownWays/source_repointed",
 	},
@@ -128,7 +136,7 @@ var guards = []guard{
 		bridgePkg, "TestConfigChangedUnderAnOldMark",
 	},
 	{
-		"reset-keeps-the-floor", "internal/capture/begin.go", "	if below.IsZero() {", "	if below.IsZero() || true {",
+		"reset-keeps-the-floor", "internal/capture/begin.go", "if st.Floor = last; last.IsZero() {", "if st.Floor = to; last.IsZero() && false {",
 		bridgePkg, "TestKnownWays/reset_forgets",
 	},
 	{
