@@ -535,7 +535,12 @@ func sourceRestoredUnseen(t *testing.T, lot *testdb.Lot) {
 	if b.pass(2 * time.Minute); lot.Driver == "mysql" { // once seen, on one engine
 		require.Error(t, b.bridge.Sync(t.Context(), 0).Sources[0].Err)
 	}
+	again := 60
 	for id := 41; id <= 110; id++ {
+		if lot.Driver == "mysql" && id == 100 {
+			again-- // the mark's own number is not given again
+			continue
+		}
 		lot.Exec(t, fmt.Sprintf("INSERT INTO pass (id, serial, plate, op) VALUES (%d, 'N%d', '粤B1', '2026-11-24 10:00:00')", id, id))
 	}
 	for range 2 {
@@ -547,7 +552,7 @@ func sourceRestoredUnseen(t *testing.T, lot *testdb.Lot) {
 	_, err := b.bridge.Reset(t.Context(), b.bridge.Sources[0], "41")
 	require.NoError(t, err)
 	report := b.sync()
-	require.Equal(t, 60, report.Sources[0].Run.Invalid, "numbers that had landed before: for a person to look at")
+	require.Equal(t, again, report.Sources[0].Run.Invalid, "numbers that had landed before: for a person to look at")
 	require.Equal(t, 110, b.gate.Stats().Taken)
 }
 
