@@ -605,7 +605,7 @@ func TestHistoryIsReadOnce(t *testing.T) {
 // Without evidence of transactions a mark becomes the floor when it has settled.
 func TestSettle(t *testing.T) {
 	t.Parallel()
-	f := follow(t, "mysql")
+	f := follow(t, "postgres") // which shows no uncommitted rows either
 	f.afterEvidence = func(e *sources.Evidence) { e.Open, e.None = nil, "no privilege" }
 	late := f.txn()
 	late(insertOne)
