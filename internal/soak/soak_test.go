@@ -198,10 +198,13 @@ func (w *world) load(t *testing.T, d time.Duration) {
 	}
 	crash := time.Now().Add(d / 2)
 	polls := 0
-	defer func() { t.Logf("%d polls in %s", polls, d) }()
+	slowest := time.Duration(0)
+	defer func() { t.Logf("%d polls in %s, the slowest took %s", polls, d, slowest.Round(time.Millisecond)) }()
 	for ctx.Err() == nil {
 		polls++
+		begun := time.Now()
 		w.sync(t)
+		slowest = max(slowest, time.Since(begun))
 		if time.Now().After(w.restart) { // parkbridge ends and starts again
 			w.close(t)
 			w.open(t)
