@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -268,7 +267,7 @@ func decodeState(m ledger.Mark) (capture.State, error) {
 	if s.Journal, err = capture.DecodeJournal(m.Journal, m.Mark); err == nil && m.Seen != "" {
 		err = json.Unmarshal([]byte(m.Seen), &s.Seen)
 	}
-	return s, errors.Join(err)
+	return s, err
 }
 
 // Seen is what the last poll of a source saw beside its rows, with the journal.
