@@ -97,15 +97,13 @@ func reconcileAsJSON(r ledger.Reconcile) reconcileJSON {
 func (a *app) printReconcile(r ledger.Reconcile) {
 	fmt.Fprintf(a.stdout, "%s\n", r.Source)
 	t := a.table("DAY", ">SOURCE", ">LEDGER", ">DELIVERED", ">MISSING", ">CHANGED", ">HEALED", ">DELETED")
-	var all ledger.Day
+	all := r.Total()
 	for _, d := range r.Days {
 		day := d.Day
 		if day == "" {
 			day = "does not map"
 		}
 		t.row(day, d.Source, d.Ledger, d.Delivered, t.count(d.Missing, "red"), t.count(d.Changed, "yellow"), t.count(d.Healed, "green"), d.Deleted)
-		all.Missing += d.Missing
-		all.Healed += d.Healed
 	}
 	t.print()
 	if r.Start != "" {

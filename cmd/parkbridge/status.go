@@ -132,7 +132,7 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		if err != nil {
 			return err
 		}
-		state, err := bridge.Seen(s.Mark)
+		state, err := bridge.StateOf(s.Mark)
 		if err != nil {
 			return err
 		}
@@ -223,15 +223,12 @@ func sourceNotes(s ledger.SourceStatus, state capture.State) (notes []string) {
 		note("accepted with a remark: %d; see parkbridge records list --remark", s.Remarks)
 	}
 	if r := s.Reconciled; r != nil {
-		missing, healed, deleted := 0, 0, 0
-		for _, d := range r.Days {
-			missing, healed, deleted = missing+d.Missing, healed+d.Healed, deleted+d.Deleted
-		}
+		all := r.Total()
 		switch {
 		case r.Error != "":
 			note("reconciled %s: failed: %s", ago(r.FinishedAt), clip(r.Error, 80))
 		default:
-			note("reconciled %s: missing %d, healed %d, deleted at the source %d", ago(r.FinishedAt), missing, healed, deleted)
+			note("reconciled %s: missing %d, healed %d, deleted at the source %d", ago(r.FinishedAt), all.Missing, all.Healed, all.Deleted)
 		}
 	}
 	return notes

@@ -229,9 +229,7 @@ func (b *Bridge) captureOnce(ctx context.Context, s *Source, d *delivery) error 
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // stopped between two pages; the mark stands where the last one landed
 	}
-	if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
-		d.lose(lost)
-	}
+	d.loses(err)
 	if err != nil {
 		if cerr := s.Close(); cerr != nil {
 			b.Log.Debug("closing a failed connection", "source", s.Name, "error", cerr)
@@ -283,7 +281,7 @@ func (b *Bridge) openSource(ctx context.Context, s *Source, lease *ledger.Lease)
 		return nil, nil, capture.State{}, &sources.ConfigError{Source: s.Name, Key: "dsn", Problem: fmt.Sprintf(
 			"leads to %q now, but the mark %q was made in %q; nothing was read. If that is meant, say where to go on: %s", server, mark.Mark.String(), mark.Server, s.resetCommand(mark.Mark))}
 	}
-	state, err := decodeState(mark)
+	state, err := StateOf(mark)
 	return &lander{b: b, s: s, lease: lease, mark: mark, server: server}, r, state, err
 }
 
@@ -338,7 +336,7 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 	if err != nil {
 		return position, err
 	}
-	state, err := decodeState(mark)
+	state, err := StateOf(mark)
 	if err != nil {
 		return position, err
 	}

@@ -338,8 +338,7 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 				q.Now = d.b.Now()
 			}
 			due, err := d.b.Ledger.Due(context.WithoutCancel(ctx), q)
-			if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
-				d.lose(lost)
+			if d.loses(err) {
 				continue
 			}
 			if err != nil {
@@ -375,8 +374,7 @@ func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
 	excluded := append(d.suspectIDs(), slices.Collect(maps.Keys(d.probed))...)
 	for {
 		due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), excluded)
-		if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
-			d.lose(lost)
+		if d.loses(err) {
 			continue
 		}
 		if err != nil || len(due) == 0 {

@@ -232,7 +232,7 @@ func (b *booth) seen() capture.State {
 	b.t.Helper()
 	mark, err := b.ledger.Mark(b.t.Context(), "north")
 	require.NoError(b.t, err)
-	state, err := bridge.Seen(mark)
+	state, err := bridge.StateOf(mark)
 	require.NoError(b.t, err)
 	return state
 }

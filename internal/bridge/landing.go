@@ -258,7 +258,9 @@ func encodeState(s capture.State) ledger.State {
 	return ledger.State{Mark: s.Mark, Floor: s.Floor, Journal: s.Journal.Encode(), Seen: string(seen)}
 }
 
-func decodeState(m ledger.Mark) (capture.State, error) {
+// StateOf is the capture state that a stored mark holds: how far reading has come,
+// its journal, and what the last poll saw beside the rows.
+func StateOf(m ledger.Mark) (capture.State, error) {
 	s := capture.State{Mark: m.Mark, Floor: m.Floor, Started: m.Started}
 	if !m.Started {
 		return s, nil
@@ -269,6 +271,3 @@ func decodeState(m ledger.Mark) (capture.State, error) {
 	}
 	return s, err
 }
-
-// Seen is what the last poll of a source saw beside its rows, with the journal.
-func Seen(m ledger.Mark) (capture.State, error) { return decodeState(m) }

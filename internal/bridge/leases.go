@@ -72,6 +72,15 @@ func (d *delivery) lose(lost *ledger.LostError) {
 	}
 }
 
+// loses drops the lease that an error says is lost, and reports whether it does.
+func (d *delivery) loses(err error) bool {
+	lost, ok := errors.AsType[*ledger.LostError](err)
+	if ok {
+		d.lose(lost)
+	}
+	return ok
+}
+
 // lostLease is the loss of a source's lease; nil where it was not lost.
 func (d *delivery) lostLease(source string) error {
 	d.mu.Lock()
@@ -100,9 +109,7 @@ func (d *delivery) renew(ctx context.Context) (stop func()) {
 			}
 			leases, _ := d.held()
 			err := d.b.Ledger.Renew(ctx, slices.Collect(maps.Values(leases))...)
-			if lost := (*ledger.LostError)(nil); errors.As(err, &lost) {
-				d.lose(lost)
-			} else if err != nil && ctx.Err() == nil {
+			if !d.loses(err) && err != nil && ctx.Err() == nil {
 				d.log.Warn("the leases could not be renewed; trying again", "error", err)
 			}
 		}

@@ -225,13 +225,7 @@ func (l *lander) reconcileDue(ctx context.Context, r Reader, state capture.State
 
 // tellReconcile logs what a reconcile found, where that is worth telling.
 func (b *Bridge) tellReconcile(source string, r ledger.Reconcile) {
-	var all ledger.Day
-	for _, d := range r.Days {
-		all.Source += d.Source
-		all.Missing += d.Missing
-		all.Healed += d.Healed
-		all.Deleted += d.Deleted
-	}
+	all := r.Total()
 	log := b.Log.With("source", source)
 	if all.Missing > 0 {
 		log.Warn("reconcile found rows that polling had missed, and landed them", "rows", all.Source, "missing", all.Missing, "healed", all.Healed)

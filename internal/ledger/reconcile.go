@@ -34,6 +34,20 @@ type Reconcile struct {
 	Days  []Day // oldest first
 }
 
+// Total is the sum of the days.
+func (r *Reconcile) Total() (all Day) {
+	for _, d := range r.Days {
+		all.Source += d.Source
+		all.Ledger += d.Ledger
+		all.Delivered += d.Delivered
+		all.Missing += d.Missing
+		all.Changed += d.Changed
+		all.Healed += d.Healed
+		all.Deleted += d.Deleted
+	}
+	return all
+}
+
 // CountDays counts the records of a source's table by the day of their
 // operate_time, one for each key and generation, from a day to a day.
 func (l *Ledger) CountDays(ctx context.Context, source, table, from, to string) (map[string]Day, error) {
