@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/expr-lang/expr"
@@ -20,6 +21,20 @@ type expression struct {
 	program  *vm.Program
 	columns  []string
 	revision bool // it reads the revision
+	machines sync.Pool
+}
+
+// machine runs an expression; one is used by one goroutine at a time.
+type machine struct {
+	vm  vm.VM
+	env map[string]any
+}
+
+func (e *expression) machine() *machine {
+	if m, ok := e.machines.Get().(*machine); ok {
+		return m
+	}
+	return &machine{env: make(map[string]any, len(e.columns)+len(exprNames))}
 }
 
 // Names an expression knows beside the columns.
@@ -122,8 +137,8 @@ func (r *rule) exprValue(v sources.Value) (any, error) {
 	}
 }
 
-func (e *expression) run(env map[string]any) (sources.Value, error) {
-	out, err := expr.Run(e.program, env)
+func (e *expression) run(m *machine) (sources.Value, error) {
+	out, err := m.vm.Run(e.program, m.env)
 	if err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		return sources.Value{}, fmt.Errorf("expr failed: %s", first)

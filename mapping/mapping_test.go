@@ -241,16 +241,17 @@ func TestMistakesInRules(t *testing.T) {
 	}
 }
 
-func TestRemap(t *testing.T) {
+func TestStoredColumns(t *testing.T) {
 	t.Parallel()
 	p, problems := compile(t, mapping.Rules{"flow_no": {Column: "no"}, "plate": {Expr: "a + b"}}, "gbk")
 	require.Empty(t, problems)
 	require.Equal(t, []sources.Need{{Column: "no", Raw: true}, {Column: "a", Raw: true}, {Column: "b", Raw: true}}, p.Needs())
-	fields, errs, missing := p.Remap(map[string]sources.Value{"no": v(sources.Int, "1"), "a": v(sources.Text, "x"), "b": v(sources.Text, "y")}, mapping.Origin{})
-	require.Empty(t, errs)
+	values, missing := p.Stored(map[string]sources.Value{"no": v(sources.Int, "1"), "a": v(sources.Text, "x"), "b": v(sources.Text, "y")})
 	require.Empty(t, missing)
+	fields, errs := p.Map(values, mapping.Origin{})
+	require.Empty(t, errs)
 	require.Equal(t, map[string]string{"flow_no": "1", "plate": "xy"}, fields)
-	_, _, missing = p.Remap(map[string]sources.Value{"no": v(sources.Int, "1"), "old": {}}, mapping.Origin{})
+	_, missing = p.Stored(map[string]sources.Value{"no": v(sources.Int, "1"), "old": {}})
 	require.Equal(t, []string{"a", "b"}, missing)
 }
 

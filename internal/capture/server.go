@@ -131,7 +131,7 @@ func (p *poll) readOn(ctx context.Context) (again bool, err error) {
 	for {
 		z := zone{Range: sources.Range{After: st.Mark}, mark: true}
 		if j.Ahead != nil {
-			z.UpTo = j.Ahead.Mark
+			z.UpTo, z.offline = j.Ahead.Mark, true
 		}
 		z.more = func() (bool, error) {
 			if j.Ahead == nil {
