@@ -17,6 +17,7 @@ type carried struct {
 	LatencyMS   float64 `json:"latency_ms"`
 	Round       int     `json:"round"`
 	Rows        int     `json:"rows"`
+	Table       int     `json:"rows_in_table"`
 	Rate        float64 `json:"rows_per_second"` // between the first and the last push, as the gate sees them
 	Total       float64 `json:"total_seconds"`   // from the program's start to its end
 	First       float64 `json:"first_push_seconds"`
@@ -29,16 +30,14 @@ const product = "parkbridge"
 
 // compare runs the product and the loops in turn on the same rows, each with a
 // fresh ledger or status file and a fresh gate.
-func compare(ctx context.Context, b *bench) error {
-	for _, engine := range b.engines {
-		for _, latency := range b.latency {
-			for _, concurrency := range b.concurrency {
-				if latency > 0 && concurrency != b.atOnce() {
-					continue
-				}
-				if err := b.compareCase(ctx, engine, latency, concurrency); err != nil {
-					return err
-				}
+func compare(ctx context.Context, b *bench, engine string) error {
+	for _, latency := range b.latency {
+		for _, concurrency := range b.concurrency {
+			if latency > 0 && concurrency != b.atOnce() {
+				continue
+			}
+			if err := b.compareCase(ctx, engine, latency, concurrency); err != nil {
+				return err
 			}
 		}
 	}
@@ -55,11 +54,8 @@ func (b *bench) rowsFor(latency time.Duration, concurrency int) int {
 }
 
 func (b *bench) compareCase(ctx context.Context, engine string, latency time.Duration, concurrency int) error {
-	rows := b.rowsFor(latency, concurrency)
-	programs := []string{product}
-	for _, status := range b.loops {
-		programs = append(programs, "loop "+status)
-	}
+	t := task{engine: engine, rows: b.rowsFor(latency, concurrency), concurrency: concurrency, latency: latency}
+	programs := b.programs()
 	var runs []carried
 	for round := range b.rounds {
 		order := slices.Clone(programs)
@@ -67,7 +63,7 @@ func (b *bench) compareCase(ctx context.Context, engine string, latency time.Dur
 			slices.Reverse(order)
 		}
 		for _, program := range order {
-			r, err := b.carry(ctx, program, engine, latency, concurrency, rows)
+			r, err := b.carry(ctx, program, t)
 			if err != nil {
 				return err
 			}
@@ -76,8 +72,8 @@ func (b *bench) compareCase(ctx context.Context, engine string, latency time.Dur
 		}
 	}
 	b.results.Runs = append(b.results.Runs, runs...)
-	t := newTable(fmt.Sprintf("%s, %d at a time, %s at the gate, %d rows, %d rounds: median (min-max); ratios are parkbridge's to the loop's, a round",
-		engine, concurrency, latency, rows, b.rounds),
+	out := newTable(fmt.Sprintf("%s, %d at a time, %s at the gate, %d rows, %d rounds: median (min-max); ratios are parkbridge's to the loop's, a round",
+		engine, concurrency, latency, t.rows, b.rounds),
 		"program", "rows/s", "ratio", "CPU µs/row", "ratio", "peak MB", "first push s", "total s", "ratio", "gate µs/row")
 	for _, program := range programs {
 		ratio := func(value func(carried) float64, digits int) (string, string) {
@@ -97,9 +93,9 @@ func (b *bench) compareCase(ctx context.Context, engine string, latency time.Dur
 		first, _ := ratio(func(r carried) float64 { return r.First }, 3)
 		total, totalRatio := ratio(func(r carried) float64 { return r.Total }, 2)
 		gate, _ := ratio(func(r carried) float64 { return r.GateCPU }, 1)
-		t.row(program, rate, rateRatio, cpu, cpuRatio, peak, first, total, totalRatio, gate)
+		out.row(program, rate, rateRatio, cpu, cpuRatio, peak, first, total, totalRatio, gate)
 	}
-	b.results.print(os.Stdout, t)
+	b.results.print(os.Stdout, out)
 	return nil
 }
 
@@ -115,17 +111,17 @@ func pick(runs []carried, program string, value func(carried) float64) (values [
 
 // carry runs one program from its start to its end and checks that each row
 // came to the gate once.
-func (b *bench) carry(ctx context.Context, program, engine string, latency time.Duration, concurrency, rows int) (carried, error) {
-	s, done, err := b.site(ctx, engine, rows, concurrency, latency)
+func (b *bench) carry(ctx context.Context, program string, t task) (carried, error) {
+	s, done, err := b.site(ctx, t)
 	if err != nil {
 		return carried{}, err
 	}
 	defer done()
-	cmd := b.parkbridge(ctx, s, "sync")
-	if status, ok := loopStatus(program); ok {
-		cmd = b.loop(ctx, s, status)
-	}
-	p, err := start(cmd)
+	return b.carryAt(ctx, program, s)
+}
+
+func (b *bench) carryAt(ctx context.Context, program string, s *site) (carried, error) {
+	p, err := start(b.carrying(ctx, s, program))
 	if err != nil {
 		return carried{}, err
 	}
@@ -137,14 +133,15 @@ func (b *bench) carry(ctx context.Context, program, engine string, latency time.
 	if err != nil {
 		return carried{}, err
 	}
-	if c.Taken != rows || c.Calls != rows {
-		return carried{}, fmt.Errorf("%s: %d rows came to the gate as %+v\n%s", program, rows, c, p.output.Bytes())
+	if c.Taken != s.rows || c.Calls != s.rows {
+		return carried{}, fmt.Errorf("%s: %d rows came to the gate as %+v\n%s", program, s.rows, c, p.output.Bytes())
 	}
 	gate := s.gate.kill()
-	perRow := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(rows) }
+	perRow := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(s.rows) }
 	return carried{
-		Program: program, Engine: engine, Concurrency: concurrency, LatencyMS: float64(latency) / float64(time.Millisecond), Rows: rows,
-		Rate:  float64(rows-1) / math.Max(time.Duration(c.Last-c.First).Seconds(), 1e-9),
+		Program: program, Engine: s.engine, Concurrency: s.concurrency, LatencyMS: float64(s.latency) / float64(time.Millisecond),
+		Rows: s.rows, Table: s.of,
+		Rate:  float64(s.rows-1) / math.Max(time.Duration(c.Last-c.First).Seconds(), 1e-9),
 		Total: u.wall.Seconds(), First: time.Unix(0, c.First).Sub(p.started).Seconds(),
 		CPU: perRow(u.cpu), Peak: float64(u.peak) / (1 << 20), GateCPU: perRow(gate.cpu),
 	}, nil

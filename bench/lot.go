@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
@@ -121,7 +122,7 @@ var dialects = map[string]struct{ numbers, pad, choose, moment, after string }{
 		after:  "VACUUM ANALYZE %s",
 	},
 	"mysql": {
-		numbers: "FROM (SELECT seq AS n FROM seq_1_to_%d) s", pad: "lpad(%s, %d, '0')", choose: "elt(1 + n %% %[2]d, %[1]s)",
+		numbers: "FROM (SELECT CAST(seq AS SIGNED) AS n FROM seq_1_to_%d) s", pad: "lpad(%s, %d, '0')", choose: "elt(1 + n %% %[2]d, %[1]s)",
 		moment: "timestamp '2025-01-01 00:00:00' + INTERVAL (%s) * 1000 MICROSECOND",
 		after:  "ANALYZE TABLE %s",
 	},
@@ -158,4 +159,15 @@ func (l *lot) feed(ctx context.Context, table string, rows int) error {
 		_, err = l.db.ExecContext(ctx, fmt.Sprintf(d.after, table)) // so that no reader pays for the feeding
 	}
 	return err
+}
+
+// insert adds a release and gives its id; came is when it was committed.
+func (l *lot) insert(ctx context.Context, table string) (id uint64, came time.Time, err error) {
+	_, err = l.db.ExecContext(ctx, "INSERT INTO "+table+" (entry_id, plate_no, color, card_kind, in_time, out_time, op_time, op_name, reason) "+ //nolint:gosec // names of our own
+		"VALUES ('E0', '粤b00000', '蓝', '月卡', '2025-01-01 08:00:00', '2025-01-01 09:00:00', '2025-01-01 09:00:01', '张三', '设备异常')")
+	came = time.Now()
+	if err != nil {
+		return 0, came, err
+	}
+	return id, came, l.db.QueryRowContext(ctx, "SELECT max(id) FROM "+table).Scan(&id) //nolint:gosec // a name of our own
 }

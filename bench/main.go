@@ -37,12 +37,20 @@ type options struct {
 	product, out         string
 }
 
-// scenarios by name; each prints its own table.
+// scenarios by name, for one engine; each prints its own table.
 var scenarios = []struct {
 	name string
-	run  func(context.Context, *bench) error
+	run  func(ctx context.Context, b *bench, engine string) error
 }{
 	{"compare", compare},
+	{"empty", empty},
+	{"growth", growth},
+	{"start", starting},
+	{"latency", latency},
+	{"kill", killing},
+	{"idle", idle},
+	{"memory", memoryFlat},
+	{"load", load},
 }
 
 func main() {
@@ -72,8 +80,10 @@ func run(ctx context.Context, args []string) (err error) {
 	for _, s := range scenarios {
 		if s.name == b.scenario || b.scenario == "all" {
 			known = true
-			if err := s.run(ctx, b); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+			for _, engine := range b.engines {
+				if err := s.run(ctx, b, engine); err != nil {
+					return fmt.Errorf("%s, %s: %w", s.name, engine, err)
+				}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,6 +84,26 @@ func memory(pid int, name string) int64 {
 	return 0
 }
 
+// processor is the processor time that a process has used, and that its ended
+// children have, as Linux counts it; 0 where it is not known.
+func processor(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // after the name, which may hold spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 15 {
+		return 0
+	}
+	var ticks int64 // utime, stime, cutime, cstime, 100 a second on every Linux
+	for _, field := range fields[11:15] {
+		n, _ := strconv.ParseInt(field, 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
 // wait waits for the program's end.
 func (p *process) wait() (usage, error) {
 	err := p.cmd.Wait()
@@ -94,6 +115,15 @@ func (p *process) wait() (usage, error) {
 	}
 	s := p.cmd.ProcessState
 	return usage{wall, s.UserTime() + s.SystemTime(), p.peak}, err
+}
+
+// finish runs a program from its start to its end.
+func finish(cmd *exec.Cmd) (*process, error) {
+	p, err := start(cmd)
+	if err == nil {
+		_, err = p.wait()
+	}
+	return p, err
 }
 
 // kill ends the program as a power cut would. A second call does nothing.
@@ -151,36 +181,61 @@ func (g *standIn) get(ctx context.Context, path string, into any) error {
 	return json.NewDecoder(res.Body).Decode(into)
 }
 
-// site is a folder with a config, a source and a gate: what one run needs.
-type site struct {
-	dir         string
-	lot         *lot
-	table       string
-	gate        *standIn
+// task is what a run has to do: push the last rows of a table.
+type task struct {
+	engine      string
+	rows        int
+	of          int // rows in the table; 0: as many as are pushed
 	concurrency int
-	start       string // "" means earliest
-	schedule    string
+	latency     time.Duration // of the gate's answers
+	schedule    string        // of the daemon
 }
 
-// site makes a site with a gate and a table of so many rows; done ends it.
-func (b *bench) site(ctx context.Context, engine string, rows, concurrency int, latency time.Duration, gateArgs ...string) (s *site, done func(), err error) {
-	s = &site{concurrency: concurrency}
-	if s.lot, err = b.lot(ctx, engine); err != nil {
+// arrivals tells when each record came, by the number in its flow_no; for a
+// gate that was asked to keep it.
+func (g *standIn) arrivals(ctx context.Context) (map[uint64]time.Time, error) {
+	var stamps map[uint64]int64
+	if err := g.get(ctx, "arrivals", &stamps); err != nil {
+		return nil, err
+	}
+	times := map[uint64]time.Time{}
+	for number, at := range stamps {
+		times[number] = time.Unix(0, at)
+	}
+	return times, nil
+}
+
+// site is a folder with a config, a table and a gate of its own.
+type site struct {
+	task
+	dir   string
+	lot   *lot
+	table string
+	gate  *standIn
+}
+
+// site makes a site; done ends it.
+func (b *bench) site(ctx context.Context, t task, gateArgs ...string) (s *site, done func(), err error) {
+	if t.of == 0 {
+		t.of = t.rows
+	}
+	s = &site{task: t}
+	if s.lot, err = b.lot(ctx, t.engine); err != nil {
 		return nil, nil, err
 	}
-	if s.table, err = s.lot.table(ctx, rows); err != nil {
-		return nil, nil, fmt.Errorf("feeding %s: %w", engine, err)
+	if s.table, err = s.lot.table(ctx, t.of); err != nil {
+		return nil, nil, fmt.Errorf("feeding %s: %w", t.engine, err)
 	}
 	if s.dir, err = os.MkdirTemp(b.dir, "site"); err != nil {
 		return nil, nil, err
 	}
-	if s.gate, err = b.gate(ctx, latency, gateArgs...); err != nil {
+	if s.gate, err = b.gate(ctx, t.latency, gateArgs...); err != nil {
 		return nil, nil, err
 	}
 	return s, func() {
 		s.gate.kill()
 		_ = os.RemoveAll(s.dir) // the folder around it is removed at the end
-	}, s.configure()
+	}, s.configure(s.table)
 }
 
 const configuration = `ledger: { dsn: parkbridge.db }
@@ -199,7 +254,7 @@ const sourceConfiguration = `  - name: %[1]s
     timezone: Asia/Shanghai
     table: %[1]s
     key: id
-    start: %[4]s
+    start: %[4]d
     page_size: 1000
     schedule: "%s"
     mapping:
@@ -218,39 +273,40 @@ const sourceConfiguration = `  - name: %[1]s
 
 // configure writes the product's config, a source for each table.
 func (s *site) configure(tables ...string) error {
-	if len(tables) == 0 {
-		tables = []string{s.table}
-	}
-	first, schedule := s.start, s.schedule
-	if first == "" {
-		first = "earliest"
-	}
-	if schedule == "" {
-		schedule = "@every 1s"
-	}
 	var text strings.Builder
 	fmt.Fprintf(&text, configuration, s.gate.url, appID, secret, parkUUID, s.concurrency)
 	for _, table := range tables {
-		fmt.Fprintf(&text, sourceConfiguration, table, s.lot.engine, filepath.ToSlash(s.lot.dsn), first, schedule)
+		fmt.Fprintf(&text, sourceConfiguration, table, s.engine, filepath.ToSlash(s.lot.dsn), s.of-s.rows+1, cmp.Or(s.schedule, "@every 1s"))
 	}
 	return os.WriteFile(filepath.Join(s.dir, "config.yaml"), []byte(text.String()), 0o600)
 }
 
-// product is a call of parkbridge in the site's folder.
-func (b *bench) parkbridge(ctx context.Context, s *site, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, b.program("parkbridge"), args...)
+// call is a call of parkbridge in the site's folder.
+func (b *bench) call(ctx context.Context, s *site, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, b.program(product), args...)
 	cmd.Dir = s.dir
 	return cmd
 }
 
-// loop is a call of the hand-written loop on the same rows.
-func (b *bench) loop(ctx context.Context, s *site, status string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, b.program("loop"), "-driver", s.lot.engine, "-dsn", s.lot.dsn, "-table", s.table, "-url", s.gate.url,
-		"-app-id", appID, "-secret", secret, "-park-uuid", parkUUID, "-concurrency", strconv.Itoa(s.concurrency), "-status", status,
-		"-gather", strconv.Itoa(b.gather), "-linger", b.linger.String())
+// carrying is a call of a program that carries the site's rows: the product, or
+// the loop that notes as much as its name says.
+func (b *bench) carrying(ctx context.Context, s *site, program string) *exec.Cmd {
+	status, ok := strings.CutPrefix(program, "loop ")
+	if !ok {
+		return b.call(ctx, s, "sync")
+	}
+	cmd := exec.CommandContext(ctx, b.program("loop"), "-driver", s.engine, "-dsn", s.lot.dsn, "-table", s.table, "-after", strconv.Itoa(s.of-s.rows),
+		"-url", s.gate.url, "-app-id", appID, "-secret", secret, "-park-uuid", parkUUID, "-concurrency", strconv.Itoa(s.concurrency),
+		"-status", status, "-gather", strconv.Itoa(b.gather), "-linger", b.linger.String())
 	cmd.Dir = s.dir
 	return cmd
 }
 
-// loopStatus tells a loop by its name.
-func loopStatus(program string) (status string, ok bool) { return strings.CutPrefix(program, "loop ") }
+// programs are the product and the loops asked for.
+func (b *bench) programs() []string {
+	programs := []string{product}
+	for _, status := range b.loops {
+		programs = append(programs, "loop "+status)
+	}
+	return programs
+}

@@ -79,6 +79,11 @@ func (r *results) print(w io.Writer, t *tableText) {
 	fmt.Fprintf(io.MultiWriter(w, &r.text), "\n%s\n%s\n", t.title, t.Render())
 }
 
+// note keeps what was measured of one thing, for the file.
+func (r *results) note(scenario, what, unit string, values []float64) {
+	r.Figures = append(r.Figures, figure{scenario, what, unit, values})
+}
+
 // write stores everything as text and as JSON.
 func (r *results) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -124,3 +129,5 @@ func quantile(values []float64, q float64) float64 {
 	low, high := sorted[int(math.Floor(at))], sorted[int(math.Ceil(at))]
 	return low + (high-low)*(at-math.Floor(at))
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

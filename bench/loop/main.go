@@ -19,6 +19,7 @@ type options struct {
 	concurrency, gather                int
 	linger                             time.Duration
 	status, file                       string
+	after                              int64
 }
 
 func main() {
@@ -36,6 +37,7 @@ func main() {
 	flag.StringVar(&o.file, "file", "status.db", "the SQLite file of the statuses")
 	flag.IntVar(&o.gather, "gather", 1000, "the most answers noted in one transaction")
 	flag.DurationVar(&o.linger, "linger", 5*time.Millisecond, "how long answers gather")
+	flag.Int64Var(&o.after, "after", 0, "begin above this id where nothing is noted yet")
 	flag.Parse()
 	run(context.Background(), o)
 }

@@ -63,9 +63,9 @@ func (s *status) exec(ctx context.Context, stmt string) {
 // resume gives what an earlier run noted and did not push, and the last row noted.
 func (s *status) resume(ctx context.Context) (unsent []record, last int64) {
 	if s.conn == nil {
-		return nil, 0
+		return nil, s.o.after
 	}
-	must(s.conn.QueryRowContext(ctx, "SELECT COALESCE(max(id), 0) FROM status").Scan(&last))
+	must(s.conn.QueryRowContext(ctx, "SELECT COALESCE(max(id), ?) FROM status", s.o.after).Scan(&last))
 	found, err := s.conn.QueryContext(ctx, "SELECT id, payload FROM status WHERE state = 'pending' ORDER BY id")
 	must(err)
 	defer found.Close()
