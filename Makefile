@@ -31,7 +31,10 @@ lint:
 fmt:
 	$(GOTOOL) golangci-lint fmt ./...
 
+# The program beside a plain loop on the same rows; docs/performance.md. BENCH
+# takes its flags: make bench BENCH='-engines postgres -concurrency 32'.
 bench:
+	bash scripts/test -- go run ./bench $(BENCH)
 	bash scripts/test -run '^$$' -bench . -benchmem ./...
 
 cross:
