@@ -159,7 +159,7 @@ func TestTimes(t *testing.T) {
 		"unix_ms":                           {mapping.Rule{Format: []string{"unix_ms"}}, v(sources.Int, "1793498400020"), "2026-11-01T02:00:00.020Z", ""},
 		"ole":                               {mapping.Rule{Format: []string{"ole"}}, v(sources.Float, "46327.5"), "2026-11-01T04:00:00Z", ""},
 		"julian":                            {mapping.Rule{Format: []string{"julian"}}, v(sources.Float, "2461345.5"), "2026-11-01T00:00:00Z", ""},
-		"ticks":                             {mapping.Rule{Format: []string{"ticks"}}, v(sources.Int, "639291240000000000"), "2026-11-01T02:00:00Z", ""},
+		"dotnet_ticks":                      {mapping.Rule{Format: []string{"dotnet_ticks"}}, v(sources.Int, "639291240000000000"), "2026-11-01T02:00:00Z", ""},
 		"a mixture, number":                 {mapping.Rule{Format: []string{"unix", "yyyy-MM-dd HH:mm:ss"}}, v(sources.Int, "1793498400"), "2026-11-01T02:00:00Z", ""},
 		"a mixture, text":                   {mapping.Rule{Format: []string{"unix", "yyyy-MM-dd HH:mm:ss"}}, v(sources.Text, "2026-11-01 10:00:00"), "2026-11-01T02:00:00Z", ""},
 		"a mixture, milliseconds":           {mapping.Rule{Format: []string{"unix", "unix_ms"}}, v(sources.Int, "1793498400020"), "2026-11-01T02:00:00.020Z", ""},
@@ -174,7 +174,8 @@ func TestTimes(t *testing.T) {
 		"impossible and omitted":            {mapping.Rule{Invalid: "omit"}, v(sources.Bad, "0000-00-00 00:00:00"), "", ""},
 		"gap hour":                          {mapping.Rule{Timezone: "America/New_York"}, v(sources.Local, "2026-03-08 02:30:00"), "", "did not exist in America/New_York"},
 		"overlap hour takes the earlier":    {mapping.Rule{Timezone: "America/New_York"}, v(sources.Local, "2026-11-01 01:30:00"), "2026-11-01T05:30:00Z", ""},
-		"Shanghai's own summer time":        {mapping.Rule{}, v(sources.Local, "1988-07-01 09:00:00"), "1988-07-01T00:00:00Z", ""},
+		"before 2000":                       {mapping.Rule{}, v(sources.Local, "1999-12-31 23:59:59"), "", "before the year 2000"},
+		"2000 begins by the rule's clock":   {mapping.Rule{}, v(sources.Local, "2000-01-01 00:00:00"), "1999-12-31T16:00:00Z", ""},
 		"half-hour overlap":                 {mapping.Rule{Timezone: "Australia/Lord_Howe"}, v(sources.Local, "2026-04-05 01:45:00"), "2026-04-04T14:45:00Z", ""},
 		"default is in the source's zone":   {mapping.Rule{Default: new("2026-11-01 10:00:00")}, sources.Value{}, "2026-11-01T02:00:00Z", ""},
 		"expr that joins date and clock":    {mapping.Rule{Expr: `c + " 10:00:00"`, Format: pattern}, v(sources.Text, "2026-11-01"), "2026-11-01T02:00:00Z", ""},
@@ -258,7 +259,7 @@ func FuzzTime(f *testing.F) {
 	f.Add("yyyy-MM-dd HH:mm:ss", "2026-11-01 10:00:00")
 	f.Add("M/d/yyyy h:mm a", "1/2/2026 3:04 PM")
 	f.Add("yyyyMMddHHmmssSSS", "20261101100000123")
-	f.Add("ticks", "-9223372036854775808")
+	f.Add("dotnet_ticks", "-9223372036854775808")
 	f.Fuzz(func(t *testing.T, pattern, text string) {
 		var problems int
 		p := mapping.Compile(mapping.Rules{"op": {Column: "c", Format: []string{pattern}}}, contract[3:4],

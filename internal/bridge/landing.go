@@ -199,7 +199,7 @@ func otherRow(k ledger.Known, identity string) bool {
 
 // content maps a row.
 func (l *lander) content(c candidate, revision int) (ledger.Content, error) {
-	content, err := l.s.content(c.page.Columns, c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table})
+	content, err := l.s.content(c.page.Columns, c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Now: l.b.Now()})
 	if err != nil {
 		return content, fmt.Errorf("source %s: row with key %s: %w", l.s.Name, c.row.Key, err)
 	}

@@ -45,6 +45,9 @@ type Source struct {
 	Timezone string `yaml:"timezone"`
 	// Charset is that of text the database cannot vouch for; empty means utf-8.
 	Charset string `yaml:"charset"`
+	// MaxFuture is how far a mapped time may lie after the moment its row is
+	// read; 0 means 24h.
+	MaxFuture time.Duration `yaml:"max_future"`
 	// Capture says how the rows are followed.
 	Capture capture.Config `yaml:",inline"`
 	// Schedule is a cron line for `run`: five fields, six with seconds, or @every.
@@ -250,6 +253,12 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	s.Validate(report)
 	s.Capture.Defaults()
 	s.Capture.Validate(cronParser, report)
+	if s.MaxFuture < 0 {
+		report("max_future", "must not be negative; it is how far ahead a time may lie, 24h where it is left out")
+	}
+	if s.MaxFuture == 0 {
+		s.MaxFuture = 24 * time.Hour
+	}
 	if s.Name != "" && !sourceName.MatchString(s.Name) {
 		report("name", "must be letters, digits, dots, dashes and underscores, 64 at most")
 	}
@@ -301,7 +310,7 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
-	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset}, func(path, problem string) {
+	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture}, func(path, problem string) {
 		report(strings.TrimSuffix("mapping."+path, "."), problem)
 	})
 	if s.Capture.OnChange == capture.ChangeResend && !s.Program.UsesRevision(sink.FieldFlowNo) {
