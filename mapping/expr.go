@@ -155,11 +155,26 @@ func (r *rule) exprValue(v sources.Value) (any, error) {
 	}
 }
 
+// exprAdvice says what to do about the commonest failures.
+func exprAdvice(problem string) string {
+	switch {
+	case !strings.Contains(problem, "invalid operation"):
+		return ""
+	case strings.Contains(problem, "<nil>"):
+		return `; a column is NULL there: give another value with ??, as in (column ?? "")`
+	case strings.Contains(problem, "time.Time"):
+		return `; make text of a date-time, as in string(column, "yyyy-MM-dd")`
+	case strings.Contains(problem, "string"):
+		return `; make text of a number, as in string(column)`
+	}
+	return ""
+}
+
 func (e *expression) run(env map[string]any) (sources.Value, error) {
 	out, err := expr.Run(e.program, env)
 	if err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
-		return sources.Value{}, fmt.Errorf("expr failed: %s", first)
+		return sources.Value{}, fmt.Errorf("expr failed: %s%s", first, exprAdvice(first))
 	}
 	switch x := out.(type) {
 	case nil:

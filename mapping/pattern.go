@@ -48,7 +48,9 @@ func compileFormat(pattern string) (timeFormat, error) {
 		return f, nil
 	}
 	var err error
-	if f.tokens, err = tokenize(pattern); err != nil {
+	if f.tokens, err = tokenize(pattern); err != nil && !strings.ContainsAny(pattern, "yY") {
+		return f, fmt.Errorf("%q is not known; it is one of %s, or a pattern such as yyyy-MM-dd HH:mm:ss", pattern, strings.Join(numericFormats, ", "))
+	} else if err != nil {
 		return f, err
 	}
 	has := func(letter rune) bool {
@@ -64,6 +66,11 @@ func compileFormat(pattern string) (timeFormat, error) {
 		return f, fmt.Errorf("pattern %q: hh counts to 12 and goes with a (AM, PM, 上午, 下午); a clock of 24 hours is HH", pattern)
 	case has('h') && has('H'):
 		return f, fmt.Errorf("pattern %q has both HH and hh", pattern)
+	}
+	for i, t := range f.tokens {
+		if t.width == 1 && strings.ContainsRune("MdHhms", t.letter) && f.adjacent(i) {
+			return f, fmt.Errorf("pattern %q: %c takes one digit or two, so other digits cannot follow at once; write %c%c", pattern, t.letter, t.letter, t.letter)
+		}
 	}
 	last := f.tokens[len(f.tokens)-1]
 	f.utc = last.letter == 0 && strings.HasSuffix(last.text, "Z")
@@ -106,8 +113,7 @@ func tokenize(pattern string) ([]token, error) {
 			tokens = append(tokens, token{letter: c, width: n})
 			i += n
 		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' && c != 'T':
-			return nil, fmt.Errorf("pattern %q: the letter %q means nothing; known are yyyy MM dd HH mm ss SSS, hh with a, X for a zone, and '…' for text, or one of %s",
-				pattern, c, strings.Join(numericFormats, ", "))
+			return nil, fmt.Errorf("pattern %q: the letter %q means nothing; known are yyyy MM dd HH mm ss SSS, hh with a, X for a zone, and '…' for text", pattern, c)
 		default:
 			tokens = append(tokens, token{text: string(c)})
 			i++
@@ -128,9 +134,8 @@ func (f timeFormat) parse(s string, number bool, loc *time.Location) (time.Time,
 	}
 	p := parts{zone: loc, hour12: -1, digits: map[rune]int{}}
 	for i, tok := range f.tokens {
-		adjacent := i+1 < len(f.tokens) && strings.ContainsRune("yMdHhmsS", f.tokens[i+1].letter)
 		var ok bool
-		if rest, ok = p.take(tok, rest, adjacent); !ok {
+		if rest, ok = p.take(tok, rest, f.adjacent(i)); !ok {
 			return time.Time{}, errNoMatch
 		}
 		if tok.letter == 's' && i == len(f.tokens)-1 && strings.HasPrefix(rest, ".") {
@@ -146,6 +151,12 @@ func (f timeFormat) parse(s string, number bool, loc *time.Location) (time.Time,
 	return p.assemble(f, s)
 }
 
+// adjacent reports that the digits of another token follow the i-th without
+// anything between.
+func (f timeFormat) adjacent(i int) bool {
+	return i+1 < len(f.tokens) && strings.ContainsRune("yMdHhmsS", f.tokens[i+1].letter)
+}
+
 // parts is what of a time has been read.
 type parts struct {
 	zone   *time.Location
@@ -153,8 +164,8 @@ type parts struct {
 	digits map[rune]int
 }
 
-// take reads one token from the front of s and gives the rest. adjacent tells
-// that digits of another token follow without anything between.
+// take reads one token from the front of s and gives the rest. adjacent is as
+// in [timeFormat.adjacent].
 func (p *parts) take(tok token, s string, adjacent bool) (rest string, ok bool) {
 	switch tok.letter {
 	case 0:

@@ -110,7 +110,11 @@ func plausible(t time.Time, s, form string) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s lies %s: a placeholder, or not of this form", meaning(s, form, t), where)
+	what := "a placeholder, not a time"
+	if form != "" {
+		what = "a placeholder, or not of this form"
+	}
+	return fmt.Errorf("%s lies %s: %s", meaning(s, form, t), where, what)
 }
 
 // future refuses a time that lies further ahead of the moment the row was read
@@ -122,8 +126,8 @@ func (r *rule) future(t, now time.Time, v sources.Value, text string) error {
 	if text == "" {
 		text = v.Text
 	}
-	return r.advised(fmt.Errorf("%s lies more than %s after the row was read at %s; check the clock that wrote it, or raise the source's max_future",
-		meaning(text, "", t.In(r.loc)), shortDuration(r.maxFuture), now.In(r.loc).Format("2006-01-02 15:04:05")))
+	return fmt.Errorf("%s lies more than %s after the row was read at %s; check the clock that wrote it, or raise the source's max_future%s",
+		meaning(text, "", t.In(r.loc)), shortDuration(r.maxFuture), now.In(r.loc).Format("2006-01-02 15:04:05"), r.orOmit())
 }
 
 // shortDuration writes a duration as the config does: 24h, not 24h0m0s.
@@ -150,10 +154,15 @@ func (r *rule) advised(err error) error {
 	case len(r.formats) > 0:
 		advice += " or the rule's format"
 	}
+	return fmt.Errorf("%w%s%s", err, advice, r.orOmit())
+}
+
+// orOmit is the last thing that can be done about a time of an optional field.
+func (r *rule) orOmit() string {
 	if r.field.Kind == KindTime && !r.field.Required {
-		advice += ", or leave such times out with invalid: omit"
+		return ", or leave such times out with invalid: omit"
 	}
-	return fmt.Errorf("%w%s", err, advice)
+	return ""
 }
 
 // moment is a date-time of the database in the rule's zone, whatever its year.
