@@ -28,10 +28,14 @@ import (
 
 // Config is a whole, validated configuration.
 type Config struct {
-	Ledger  ledger.Config `yaml:"ledger"`
-	Sink    sink.Config   `yaml:"sink"`
-	Sources []Source      `yaml:"sources"`
-	Log     Log           `yaml:"log"`
+	// Ledger is where parkbridge keeps what became of every release.
+	Ledger ledger.Config `yaml:"ledger"`
+	// Sink is the platform.
+	Sink sink.Config `yaml:"sink"`
+	// Sources are the tables to read.
+	Sources []Source `yaml:"sources"`
+	// Log is how the program tells what it does.
+	Log Log `yaml:"log"`
 
 	// Path is the file it was read from.
 	Path   string
@@ -51,8 +55,9 @@ type Source struct {
 	// Capture says how the rows are followed.
 	Capture capture.Config `yaml:",inline"`
 	// Schedule is a cron line for `run`: five fields, six with seconds, or @every.
-	Schedule string        `yaml:"schedule"`
-	Mapping  mapping.Rules `yaml:"mapping"`
+	Schedule string `yaml:"schedule"`
+	// Mapping says which column fills which field of the gate.
+	Mapping mapping.Rules `yaml:"mapping"`
 
 	// Location is Timezone, loaded.
 	Location *time.Location
@@ -66,8 +71,10 @@ type Source struct {
 
 // Log says how the program tells what it does.
 type Log struct {
-	Level  string `yaml:"level"`  // debug, info, warn or error; empty means info
-	Format string `yaml:"format"` // text or json; empty means text
+	// Level is debug, info, warn or error; empty means info.
+	Level string `yaml:"level"`
+	// Format is text or json; empty means text.
+	Format string `yaml:"format"`
 	// File is where the log goes; it rotates by size. Empty means stderr.
 	File string `yaml:"file,path"`
 }
