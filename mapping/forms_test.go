@@ -162,11 +162,13 @@ func TestDateAndTimeInTwoColumns(t *testing.T) {
 		"native": {`d + " " + t`, nil, v(sources.Local, "2026-11-01"), v(sources.Text, "10:00:01"), at, ""},
 		"native, with a pattern": {
 			`d + " " + t`,
-			[]string{"yyyy-MM-dd HH:mm:ss"}, v(sources.Local, "2026-11-01"), v(sources.Text, "10:00:01.0000000"), at, "",
+			[]string{"yyyy-MM-dd HH:mm:ss"},
+			v(sources.Local, "2026-11-01"), v(sources.Text, "10:00:01.0000000"), at, "",
 		},
 		"clock time with a zone": {
 			`d + " " + t`,
-			[]string{"yyyy-MM-dd HH:mm:ssX"}, v(sources.Local, "2026-11-01"), v(sources.Text, "10:00:01+08"), at, "",
+			[]string{"yyyy-MM-dd HH:mm:ssX"},
+			v(sources.Local, "2026-11-01"), v(sources.Text, "10:00:01+08"), at, "",
 		},
 		"text": {`d + t`, []string{"yyyyMMddHHmmss"}, v(sources.Text, "20261101"), v(sources.Text, "100001"), at, ""},
 		"two date-times": {
@@ -175,11 +177,13 @@ func TestDateAndTimeInTwoColumns(t *testing.T) {
 		},
 		"two date-times, a base of 1900": {
 			`string(d, "yyyyMMdd") + string(t, "HHmmssSSS")`,
-			[]string{"yyyyMMddHHmmssSSS"}, v(sources.Local, "2026-11-01 00:00:00"), v(sources.Local, "1900-01-01 10:00:01.5"), "2026-11-01T02:00:01.500Z", "",
+			[]string{"yyyyMMddHHmmssSSS"},
+			v(sources.Local, "2026-11-01 00:00:00"), v(sources.Local, "1900-01-01 10:00:01.5"), "2026-11-01T02:00:01.500Z", "",
 		},
 		"integers, the hour without its zero": {
 			`string(d) + ("000000" + string(t))[-6:]`,
-			[]string{"yyyyMMddHHmmss"}, v(sources.Int, "20261101"), v(sources.Int, "90001"), "2026-11-01T01:00:01Z", "",
+			[]string{"yyyyMMddHHmmss"},
+			v(sources.Int, "20261101"), v(sources.Int, "90001"), "2026-11-01T01:00:01Z", "",
 		},
 		"OLE, day and fraction": {`d + t`, []string{"ole"}, v(sources.Float, "46327"), v(sources.Float, "0.41667824074074073"), at, ""},
 		"a time left NULL":      {`t == nil ? nil : d + " " + t`, nil, v(sources.Local, "2026-11-01"), sources.Value{}, "", ""},

@@ -132,7 +132,7 @@ func (f timeFormat) parse(s string, number bool, loc *time.Location) (time.Time,
 	if whole, zeros, found := strings.Cut(s, "."); number && found && strings.Trim(zeros, "0") == "" {
 		rest = whole // 20261101.0 of a float or a decimal column
 	}
-	p := parts{zone: loc, hour12: -1, digits: map[rune]int{}}
+	p := parts{zone: loc, hour12: -1}
 	for i, tok := range f.tokens {
 		var ok bool
 		if rest, ok = p.take(tok, rest, f.adjacent(i)); !ok {
@@ -161,7 +161,7 @@ func (f timeFormat) adjacent(i int) bool {
 type parts struct {
 	zone   *time.Location
 	hour12 int // 0 before noon, 12 after it, -1 for a clock of 24 hours
-	digits map[rune]int
+	digits [128]int // by letter
 }
 
 // take reads one token from the front of s and gives the rest. adjacent is as

@@ -101,7 +101,7 @@ func meaning(s, form string, t time.Time) string {
 
 // plausible refuses placeholders.
 func plausible(t time.Time, s, form string) error {
-	where := ""
+	var where string
 	switch y := t.Year(); {
 	case y < firstYear:
 		where = fmt.Sprintf("before the year %d", firstYear)
