@@ -160,7 +160,7 @@ func (f timeFormat) adjacent(i int) bool {
 // parts is what of a time has been read.
 type parts struct {
 	zone   *time.Location
-	hour12 int // 0 before noon, 12 after it, -1 for a clock of 24 hours
+	hour12 int      // 0 before noon, 12 after it, -1 for a clock of 24 hours
 	digits [128]int // by letter
 }
 
