@@ -14,6 +14,8 @@ import (
 type Settings struct {
 	Location *time.Location // zone of times that carry none
 	Charset  string         // of text the database cannot vouch for; "" is UTF-8
+	// MaxFuture is how far after [Origin].Now a time may lie; 0 means no bound.
+	MaxFuture time.Duration
 }
 
 // Program is a compiled set of rules. It is safe for concurrent use.
@@ -24,13 +26,14 @@ type Program struct {
 
 type rule struct {
 	Rule
-	field   Field
-	charset string
-	loc     *time.Location
-	trim    bool
-	formats []timeFormat
-	expr    *expression
-	columns []int // indexes in Program.needs that this rule reads
+	field     Field
+	charset   string
+	loc       *time.Location
+	maxFuture time.Duration
+	trim      bool
+	formats   []timeFormat
+	expr      *expression
+	columns   []int // indexes in Program.needs that this rule reads
 }
 
 // Compile checks rules against the gate's contract. Every problem goes to
@@ -65,7 +68,7 @@ func Compile(rules Rules, contract []Field, set Settings, report func(path, prob
 }
 
 func (p *Program) compile(in Rule, f Field, set Settings, report func(key, problem string)) *rule {
-	r := &rule{Rule: in, field: f, charset: set.Charset, loc: set.Location, trim: in.Trim == nil || *in.Trim}
+	r := &rule{Rule: in, field: f, charset: set.Charset, loc: set.Location, maxFuture: set.MaxFuture, trim: in.Trim == nil || *in.Trim}
 	given := 0
 	for _, is := range []bool{in.Column != "", in.Const != nil, in.Expr != ""} {
 		if is {
@@ -165,11 +168,12 @@ func (p *Program) checkOutputs(r *rule, report func(key, problem string)) {
 
 // need gives the index of a column among those to be read.
 func (p *Program) need(column, charset string) int {
-	n := sources.Need{Column: column, Raw: charsets[strings.ToLower(charset)] != nil}
+	foreign := charsets[strings.ToLower(charset)] != nil
+	n := sources.Need{Column: column, Raw: foreign, UTF8: !foreign && charset != ""}
 	for i, have := range p.needs {
 		if have.Column == column {
 			// One column, read once: raw bytes can be decoded either way.
-			p.needs[i].Raw = have.Raw || n.Raw
+			p.needs[i].Raw, p.needs[i].UTF8 = have.Raw || n.Raw, have.UTF8 || n.UTF8
 			return i
 		}
 	}
@@ -214,6 +218,10 @@ type Origin struct {
 	Revision int    // 0 for a row as first seen
 	Table    string // the table the row came from
 	Period   string // of a table that is one of a series, else ""
+	// Now is when the row was read. A time too far beyond it is refused (see
+	// [Settings].MaxFuture); it never changes what a time becomes. Zero refuses
+	// nothing.
+	Now time.Time
 }
 
 // Fields names the fields that the rules fill.
@@ -310,6 +318,9 @@ func (r *rule) apply(needs []sources.Need, values []sources.Value, origin Origin
 	switch r.field.Kind {
 	case KindTime:
 		t, err := r.when(v, text, isTime)
+		if err == nil {
+			err = r.future(t, origin.Now, v, text)
+		}
 		if err != nil && r.Invalid == "omit" {
 			return "", nil
 		}

@@ -12,7 +12,8 @@ import (
 type Config struct {
 	// Name identifies the source in the ledger, in commands and in logs.
 	Name string `yaml:"name"`
-	// Driver is the name a dialect is registered under.
+	// Driver is the engine of the database, by the name its dialect is
+	// registered under.
 	Driver string `yaml:"driver"`
 	// DSN is the connection string in the form the driver documents; for
 	// sqlite a path, relative to the config file, or a file: URI.

@@ -39,6 +39,9 @@ type Field struct {
 	// Raw asks for the bytes as stored, for text whose real charset only the
 	// mapping knows.
 	Raw bool
+	// UTF8 tells that the bytes as stored are UTF-8, whatever the column
+	// declares.
+	UTF8 bool
 }
 
 // Dialect is an engine's SQL text and the native form of its values. It is pure.
@@ -132,6 +135,7 @@ func (r Registry) Names() []string {
 type Need struct {
 	Column string
 	Raw    bool // see [Field]
+	UTF8   bool // see [Field]
 }
 
 // Row is one row as read.
@@ -254,7 +258,7 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		if err != nil {
 			return err
 		}
-		f := Field{Column: c, Raw: n.Raw}
+		f := Field{Column: c, Raw: n.Raw, UTF8: n.UTF8}
 		at := slices.Index(r.fields, f)
 		if at < 0 {
 			at = len(r.fields)

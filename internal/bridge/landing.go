@@ -211,7 +211,7 @@ func otherRow(k ledger.Known, identity string) bool {
 
 // content maps a row.
 func (l *lander) content(c candidate, revision int) (sink.Fields, ledger.Content) {
-	fields, content := l.mapper.mapped(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table})
+	fields, content := l.mapper.mapped(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Now: l.b.Now()})
 	content.Columns, content.Hash, content.Identity = sources.EncodeRow(l.mapper.columns, c.row.Values), c.hash, c.identity
 	return fields, content
 }

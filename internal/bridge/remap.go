@@ -21,7 +21,8 @@ func (b *Bridge) Remap(ctx context.Context, s *Source, r ledger.Record) (state s
 }
 
 func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record) (m ledger.Content, err error) {
-	origin := mapping.Origin{Revision: r.Revision, Table: r.Table}
+	// The row was read before now: a time that was too far ahead then may have come.
+	origin := mapping.Origin{Revision: r.Revision, Table: r.Table, Now: b.Now()}
 	mapper := s.mapper(s.Program.Columns())
 	values, missing := s.Program.Stored(r.Columns)
 	if missing == nil {
