@@ -47,6 +47,7 @@ type follower struct {
 	sessions      []string // of this test's own transactions
 	shared        bool     // the server is MySQL, and other tests' too
 	afterEvidence func(*sources.Evidence)
+	locked        string // the key of a row that is left out, as one that is locked
 }
 
 const passTable = "pass"
@@ -194,7 +195,14 @@ func (s *hookedSession) Page(ctx context.Context, in sources.Range, limit int) (
 	if s.f.beforePage != nil {
 		s.f.beforePage(s.f.pages)
 	}
-	return s.Session.Page(ctx, in, limit)
+	page, err := s.Session.Page(ctx, in, limit)
+	if at := slices.IndexFunc(page.Rows, func(r sources.Row) bool { return r.Key == s.f.locked }); at >= 0 {
+		if in.Whole {
+			return page, sources.ErrLocked
+		}
+		page.Rows, page.Held = slices.Delete(page.Rows, at, at+1), true
+	}
+	return page, err
 }
 
 func (s *hookedSession) Evidence(ctx context.Context) (sources.Evidence, error) {

@@ -86,6 +86,9 @@ type poll struct {
 	look look // its Now is zero where no look was taken
 	// uncommitted is the key of a row that holds the floor though it has settled.
 	uncommitted string
+	// locked tells that a read left rows out because another session holds them
+	// locked, so that the floor could not follow it.
+	locked bool
 }
 
 func (p *Poller) boot() time.Duration {
@@ -185,6 +188,8 @@ func (p *poll) moment(ctx context.Context) (Moment, error) {
 type zone struct {
 	sources.Range
 	mark, floor bool // what follows along with the pages
+	// whole tells that a read which left locked rows out is not done; so does floor.
+	whole bool
 	// limit is the number of rows after which it is left; 0 means none.
 	limit int
 	// more is asked after each full page whether to go on; nil means yes.
@@ -194,6 +199,7 @@ type zone struct {
 // read reads a zone, and lands its pages. done tells that it came to the end.
 func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error) {
 	size := p.PageSize
+	whole, held := z.whole || z.floor, false
 	if z.limit > 0 {
 		size = min(size, z.limit)
 	}
@@ -202,8 +208,10 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 		if err != nil {
 			return rows, false, err
 		}
+		held = held || page.Held
 		if rows += len(page.Rows); len(page.Rows) > 0 {
 			last := page.Rows[len(page.Rows)-1].Position
+			z.floor = z.floor && !held
 			if z.mark {
 				p.st.Mark = last
 			}
@@ -220,7 +228,8 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 			}
 		}
 		if !page.Full {
-			return rows, true, nil
+			p.locked = p.locked || whole && held
+			return rows, !whole || !held, nil
 		}
 		if z.limit > 0 && rows >= z.limit {
 			return rows, false, nil
