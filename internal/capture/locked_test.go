@@ -25,12 +25,12 @@ func TestLockedRowsHoldTheFloor(t *testing.T) {
 		f.poll() // the list holds the transaction
 		late("COMMIT")
 		f.pass(3 * time.Second)
-		f.locked = "1" // by an update, in a transaction that is in no list
+		f.locked = only("1") // by an update, in a transaction that is in no list
 		require.Empty(t, f.poll())
 		require.Equal(t, "rows that another session holds locked", f.state.Seen.HeldBy)
 		f.pass(3 * time.Second)
 		require.Empty(t, f.poll())
-		f.locked = ""
+		f.locked = nil
 		f.pass(3 * time.Second)
 		require.Equal(t, []string{"1"}, f.poll())
 		f.settled()
@@ -43,7 +43,7 @@ func TestLockedRowsOfHistoryAndOfAParkedRange(t *testing.T) {
 	t.Parallel()
 	concurrent(t, func(t *testing.T, f *follower) {
 		f.insert(350)
-		f.locked = "120"
+		f.locked = only("120")
 		f.beforePage = func(n int) {
 			if n == 3 {
 				f.pass(5 * time.Second) // so that the floor follows from here on
@@ -54,7 +54,7 @@ func TestLockedRowsOfHistoryAndOfAParkedRange(t *testing.T) {
 		f.pass(3 * time.Second)
 		f.poll()
 		require.NotContains(t, f.landed, "120")
-		f.locked = ""
+		f.locked = nil
 		f.settled()
 		require.Contains(t, f.landed, "120")
 
@@ -69,11 +69,11 @@ func TestLockedRowsOfHistoryAndOfAParkedRange(t *testing.T) {
 		f.poll()
 		require.NotNil(t, f.state.Journal.Parked)
 		late("COMMIT")
-		f.locked = "351"
+		f.locked = only("351")
 		f.pass(time.Hour)
 		f.poll()
 		require.NotNil(t, f.state.Journal.Parked, "the last read left a row out")
-		f.locked = ""
+		f.locked = nil
 		f.pass(3 * time.Second)
 		require.Equal(t, []string{"351"}, f.poll())
 		require.Nil(t, f.state.Journal.Parked)
@@ -85,20 +85,27 @@ func TestLockedRowsOfHistoryAndOfAParkedRange(t *testing.T) {
 func TestLockedRowsAreNotGone(t *testing.T) {
 	t.Parallel()
 	f := follow(t, "sqlite")
-	f.insert(3)
+	f.insert(30)
 	f.poll()
-	f.locked = "3"
 	mark := f.state.Mark
-	f.poller = &capture.Poller{Config: f.poller.Config, PageSize: f.poller.PageSize, Start: f.poller.Start, Boot: f.poller.Boot} // another process
-	for range 3 {
-		f.poll()
-		f.pass(2 * time.Minute)
-		require.Equal(t, mark, f.state.Mark)
+	for _, first := range []int{30, 5} { // the newest alone, and more than may be deleted
+		f.locked = func(key string) bool {
+			n, err := strconv.Atoi(key)
+			return err == nil && n >= first
+		}
+		f.poller = &capture.Poller{Config: f.poller.Config, PageSize: f.poller.PageSize, Start: f.poller.Start, Boot: f.poller.Boot} // another process
+		for range 3 {
+			f.poll()
+			f.pass(2 * time.Minute)
+			require.Equal(t, mark, f.state.Mark)
+		}
 	}
-	f.locked = ""
+	f.locked = nil
 	f.insert(1)
-	require.Equal(t, []string{"4"}, f.poll())
+	require.Equal(t, []string{"31"}, f.poll())
 }
+
+func only(key string) func(string) bool { return func(k string) bool { return k == key } }
 
 // Where the server knows the lowest value that is in use, no list is needed: the
 // floor goes to the highest mark below it that was noted, with a read after the
