@@ -38,26 +38,38 @@ func TestLockedRowsHoldTheFloor(t *testing.T) {
 	})
 }
 
-// The same while history is read, and in a range that is set aside.
-func TestLockedRowsOfHistoryAndOfAParkedRange(t *testing.T) {
+// The same while history is read: below where the mark was when its end had been
+// seen for long enough, and above.
+func TestLockedRowsOfHistory(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"120", "340"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			concurrent(t, func(t *testing.T, f *follower) {
+				f.insert(350)
+				f.locked = only(key)
+				f.beforePage = func(n int) {
+					if n == 3 {
+						f.pass(5 * time.Second) // so that the floor follows from here on
+					}
+				}
+				require.Len(t, f.poll(), 349)
+				f.beforePage = nil
+				f.pass(3 * time.Second)
+				f.poll()
+				require.NotContains(t, f.landed, key)
+				f.locked = nil
+				f.settled()
+				require.Contains(t, f.landed, key)
+			})
+		})
+	}
+}
+
+// A range that is set aside stays so, where its last read left a row out.
+func TestLockedRowsOfAParkedRange(t *testing.T) {
 	t.Parallel()
 	concurrent(t, func(t *testing.T, f *follower) {
-		f.insert(350)
-		f.locked = only("120")
-		f.beforePage = func(n int) {
-			if n == 3 {
-				f.pass(5 * time.Second) // so that the floor follows from here on
-			}
-		}
-		require.Len(t, f.poll(), 349)
-		f.beforePage = nil
-		f.pass(3 * time.Second)
-		f.poll()
-		require.NotContains(t, f.landed, "120")
-		f.locked = nil
-		f.settled()
-		require.Contains(t, f.landed, "120")
-
 		f.poller.Config.RereadLimit = 5
 		late := f.txn()
 		late(insertOne)
@@ -69,13 +81,13 @@ func TestLockedRowsOfHistoryAndOfAParkedRange(t *testing.T) {
 		f.poll()
 		require.NotNil(t, f.state.Journal.Parked)
 		late("COMMIT")
-		f.locked = only("351")
+		f.locked = only("1")
 		f.pass(time.Hour)
 		f.poll()
-		require.NotNil(t, f.state.Journal.Parked, "the last read left a row out")
+		require.NotNil(t, f.state.Journal.Parked)
 		f.locked = nil
 		f.pass(3 * time.Second)
-		require.Equal(t, []string{"351"}, f.poll())
+		require.Equal(t, []string{"1"}, f.poll())
 		require.Nil(t, f.state.Journal.Parked)
 	})
 }

@@ -79,7 +79,7 @@ func (p *poll) compareUp(ctx context.Context) error {
 	st, start := p.st, p.st.Journal.Start
 	at := st.Mark
 	at.Inclusive = true
-	highest, err := p.sess.Highest(ctx, sources.Range{After: at, Whole: true})
+	highest, err := p.sess.Highest(ctx, sources.Range{After: at})
 	if err != nil || !highest.IsZero() {
 		return err
 	}
