@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
@@ -113,6 +114,9 @@ func (r *rule) asText(v sources.Value) (string, error) {
 		}
 	case sources.Text:
 	case sources.Bad:
+		if strings.ContainsRune(s, utf8.RuneError) {
+			return "", fmt.Errorf("%q holds bytes that are no text in the column's own character set", s)
+		}
 		return "", fmt.Errorf("%q is not a date", v.Text)
 	case sources.Local, sources.Time:
 		t, err := r.instant(v)

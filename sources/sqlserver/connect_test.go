@@ -2,9 +2,8 @@ package sqlserver_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"math/big"
@@ -172,15 +171,18 @@ func TestTimeouts(t *testing.T) {
 // What old and new servers do about encryption, and what the dsn can say.
 func TestEncryption(t *testing.T) {
 	t.Parallel()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	own := []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
-	old := &tls.Config{Certificates: own, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}
-	modern := &tls.Config{Certificates: own, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12}
-	odd := &tls.Config{Certificates: own, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}}
+	server := func(bits int, version uint16, ciphers ...uint16) *tls.Config {
+		key, err := rsa.GenerateKey(rand.Reader, bits)
+		require.NoError(t, err)
+		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		require.NoError(t, err)
+		return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: version, MaxVersion: version, CipherSuites: ciphers}
+	}
+	// SQL Server makes itself a certificate of 1024 bits before 2017.
+	old := server(1024, tls.VersionTLS10, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA)
+	older := server(1024, tls.VersionTLS10, tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA)
+	modern := server(2048, tls.VersionTLS12)
 	for name, c := range map[string]struct {
 		tls     *tls.Config
 		options string
@@ -189,9 +191,10 @@ func TestEncryption(t *testing.T) {
 		"TLS 1.0":                       {old, "", "TLS Handshake failed: remote error: tls: protocol version not supported (the server speaks only an older TLS: tlsmin=1.0 in the dsn lets it, or encrypt=disable does without; see docs/sqlserver.md)"},
 		"TLS 1.0, let":                  {old, "&tlsmin=1.0", ""},
 		"TLS 1.0, without":              {old, "&encrypt=disable", ""},
+		"older, without":                {older, "&encrypt=disable", ""},
 		"TLS 1.2":                       {modern, "", ""},
 		"TLS 1.2, trusted":              {modern, "&encrypt=true&trustservercertificate=true", ""},
-		"no cipher in common":           {odd, "", "TLS Handshake failed: remote error: tls: handshake failure (the two have no cipher in common, as with Windows before 2008 R2: say encrypt=disable in the dsn; see docs/sqlserver.md)"},
+		"older, let":                    {older, "&tlsmin=1.0", "TLS Handshake failed: remote error: tls: handshake failure (the two have no cipher in common, as with Windows before 2008 R2: say encrypt=disable in the dsn; see docs/sqlserver.md)"},
 		"no encryption":                 {nil, "", ""},
 		"no encryption, where it must":  {nil, "&encrypt=true", "server does not support encryption (say encrypt=disable in the dsn; see docs/sqlserver.md)"},
 		"a certificate of nobody known": {modern, "&encrypt=true", "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs (the server's certificate is not one that this machine trusts: name it in the dsn with certificate=FILE.pem, or say trustservercertificate=true; see docs/sqlserver.md)"},

@@ -19,7 +19,6 @@ import (
 // statements, so that the real driver sends and decodes what the tests look at.
 // What a statement means, and whether SQL Server would take it, it cannot tell.
 type stub struct {
-	t        *testing.T
 	listener net.Listener
 	// answer gives the tokens that answer a statement; nil: it never ends.
 	answer func(statement) []byte
@@ -39,11 +38,11 @@ type statement struct {
 	reset  bool // the session is to be reset first
 }
 
-func newStub(t *testing.T, answer func(statement) []byte) *stub {
+func newStub(t testing.TB, answer func(statement) []byte) *stub {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &stub{t: t, listener: listener, answer: answer}
+	s := &stub{listener: listener, answer: answer}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {

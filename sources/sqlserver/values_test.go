@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -264,4 +265,23 @@ func TestColumnsOfAQuery(t *testing.T) {
 		require.Equal(t, "CAST([lane] AS varbinary(max))", dialect.Select(sources.Field{Column: got[2], Raw: true}), "its code page is not known")
 	}
 	require.Contains(t, s.statements()[0].sql, "FROM [other].sys.all_columns c WHERE c.object_id = OBJECT_ID(@p1)")
+}
+
+// Whatever a position's text is, what is bound for it is ISO 8601 or an error.
+func FuzzTimeArgument(f *testing.F) {
+	for _, text := range []string{"2026-11-01", "2026-11-01 10:00:00.007", "2026-11-01T10:00Z", "0000-00-00 00:00:00.123456789 +08:00", "粤"} {
+		f.Add(text)
+	}
+	form := regexp.MustCompile(`^\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{3,7})?([+-]\d\d:\d\d)?)?$`)
+	s := newStub(f, passLot().reply)
+	db, dialect, err := sqlserver.Driver().Open(f.Context(), config(s, ""))
+	require.NoError(f, err)
+	f.Cleanup(func() { require.NoError(f, db.Close()) })
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, typ := range []string{"datetime", "smalldatetime", "datetime2(7)", "datetimeoffset(7)", "date"} {
+			if got, err := dialect.Arg(sources.Column{Type: typ}, text); err == nil {
+				require.Regexp(t, form, got)
+			}
+		}
+	})
 }
