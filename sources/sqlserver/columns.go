@@ -30,7 +30,7 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 	rows, err := d.pool.QueryContext(ctx, "SELECT TOP (0) "+list+" FROM "+from) //nolint:gosec // names are quoted, a query is the config's own
 	switch number(err) {
 	case errNoSuchObject, errNoSelect:
-		return nil, fmt.Errorf("%w: %w", sources.ErrNoTable, oneLine{err})
+		return nil, fmt.Errorf("%w: %w", sources.ErrNoTable, lineError{err})
 	}
 	if err != nil {
 		return nil, classed(err)

@@ -104,6 +104,30 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// A server that breaks off says why, in as many messages as it likes.
+func TestServerThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	l := passLot()
+	l.answer = func(q statement) []byte {
+		if !strings.Contains(q.sql, "[dbo].[pass] WHERE ") {
+			return nil
+		}
+		return append(errorToken(21, "Warning: Fatal error 823 occurred."), fatal(823, "The operating system\nreturned error 1117.")...)
+	}
+	_, r := openLot(t, l, nil, sources.Need{Column: "plate"})
+	require.EqualError(t, readPage(t, r), "reading table dbo.pass: SQL Server had internal error: mssql: Warning: Fatal error 823 occurred. (21) mssql: The operating system returned error 1117. (823)")
+}
+
+func TestNobodyListens(t *testing.T) {
+	t.Parallel()
+	s := newStub(t, nil)
+	require.NoError(t, s.listener.Close())
+	_, err := sources.Open(t.Context(), drivers, config(s, ""), nil)
+	require.ErrorContains(t, err, "connecting to the database: unable to open tcp connection with host '127.0.0.1:")
+	require.ErrorContains(t, err, " (is TCP/IP switched on in the SQL Server Configuration Manager, and the port open?; see docs/sqlserver.md)")
+	require.NotContains(t, err.Error(), "s3cret")
+}
+
 func TestColumnsThatMayBeRead(t *testing.T) {
 	t.Parallel()
 	l := passLot()

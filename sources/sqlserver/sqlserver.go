@@ -164,11 +164,8 @@ const (
 
 // number is the SQL Server error that an error is; 0 where it is none.
 func number(err error) int32 {
-	var me mssql.Error
-	if errors.As(err, &me) {
-		return me.Number
-	}
-	return 0
+	me, _ := errors.AsType[mssql.Error](err)
+	return me.Number
 }
 
 // classed names the errors that pass by themselves, and makes one line of each.
@@ -177,33 +174,32 @@ func classed(err error) error {
 	case 0:
 		return err
 	case errLockTimeout, errReadPast:
-		return fmt.Errorf("%w: %w", sources.ErrLocked, oneLine{err})
+		return fmt.Errorf("%w: %w", sources.ErrLocked, lineError{err})
 	case errDeadlock:
-		return fmt.Errorf("%w: %w", sources.ErrBusy, oneLine{err})
+		return fmt.Errorf("%w: %w", sources.ErrBusy, lineError{err})
 	case 3952, 3957, 3958, 3959, 3960, 3961: // a snapshot that the database could not keep, or gives no longer
-		return fmt.Errorf("%w: %w", sources.ErrBusy, oneLine{err})
+		return fmt.Errorf("%w: %w", sources.ErrBusy, lineError{err})
 	}
-	return oneLine{err}
+	return lineError{err}
 }
 
-// oneLine is an error whose text is one line; the library gives one for each
+// lineError is an error whose text is one line; the library gives one for each
 // message of the server's.
-type oneLine struct{ error }
+type lineError struct{ error }
 
-func (e oneLine) Error() string {
+func (e lineError) Error() string {
 	text := e.error.Error()
-	var server mssql.Error
-	if fatal := (mssql.ServerError{}); errors.As(e.error, &fatal) && errors.As(e.error, &server) {
-		text += ": " + server.Error() // what it had to say before it broke off
+	if fatal, ok := errors.AsType[mssql.ServerError](e.error); ok {
+		text += ": " + fatal.Unwrap().Error() // what it had to say before it broke off
 	}
 	return strings.Join(strings.Fields(text), " ")
 }
 
-func (e oneLine) Unwrap() error { return e.error }
+func (e lineError) Unwrap() error { return e.error }
 
 // advised adds what to do to the errors that a first connection meets.
 func advised(err error) error {
-	text := oneLine{err}.Error()
+	text := lineError{err}.Error()
 	for _, a := range []struct{ sign, advice string }{
 		{"protocol version", "the server speaks only an older TLS: tlsmin=1.0 in the dsn lets it, or encrypt=disable does without"},
 		{"handshake failure", "the two have no cipher in common, as with Windows before 2008 R2: say encrypt=disable in the dsn"},
@@ -213,8 +209,8 @@ func advised(err error) error {
 		{"unable to open tcp connection", "is TCP/IP switched on in the SQL Server Configuration Manager, and the port open?"},
 	} {
 		if strings.Contains(text, a.sign) {
-			return fmt.Errorf("%w (%s; see docs/sqlserver.md)", oneLine{err}, a.advice)
+			return fmt.Errorf("%w (%s; see docs/sqlserver.md)", lineError{err}, a.advice)
 		}
 	}
-	return oneLine{err}
+	return lineError{err}
 }

@@ -60,7 +60,7 @@ func newStub(t testing.TB, answer func(statement) []byte) *stub {
 		}
 	})
 	t.Cleanup(func() {
-		require.NoError(t, listener.Close())
+		_ = listener.Close() // a test may have closed it
 		s.mu.Lock()
 		for _, c := range s.conns {
 			_ = c.Close()
@@ -304,10 +304,19 @@ func done(status uint16) []byte {
 
 // failure is an ERROR of a number, and the end.
 func failure(number int32, message string) []byte {
+	return append(errorToken(number, message), done(2)...)
+}
+
+// fatal is the same of a server that breaks off.
+func fatal(number int32, message string) []byte {
+	return append(errorToken(number, message), done(2|0x100)...)
+}
+
+func errorToken(number int32, message string) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, uint32(number))
 	b = binary.LittleEndian.AppendUint16(append(b, 1, 16), uint16(len(ucs2(message))/2))
 	b = append(append(b, ucs2(message)...), 0, 0, 1, 0, 0, 0)
-	return append(token(0xaa, b), done(2)...)
+	return token(0xaa, b)
 }
 
 // cell is a value as it goes over the wire, with the TYPE_INFO of its column.
