@@ -260,6 +260,12 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		if err != nil {
 			return err
 		}
+		if c.Version && slices.Contains(r.cfg.Key, name) {
+			return &ConfigError{
+				Source: r.cfg.Name, Key: "key",
+				Problem: fmt.Sprintf("%s is a rowversion, which is another one after each edit of its row; it can be the cursor, but name a column as key that stays as it is", c.Name),
+			}
+		}
 		r.order = append(r.order, c)
 		r.fields = append(r.fields, Field{Column: c})
 	}

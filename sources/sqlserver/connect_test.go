@@ -128,6 +128,16 @@ func TestNobodyListens(t *testing.T) {
 	require.NotContains(t, err.Error(), "s3cret")
 }
 
+func TestRowversionIsNoKey(t *testing.T) {
+	t.Parallel()
+	l := passLot()
+	l.columns[0] = catalogRow("rv", "timestamp", 8, 0, 0, "", 0)
+	cfg := config(newStub(t, l.reply), "")
+	cfg.Key, cfg.Cursor = []string{"rv"}, "rv"
+	_, err := sources.Open(t.Context(), drivers, cfg, nil)
+	require.EqualError(t, err, "key: rv is a rowversion, which is another one after each edit of its row; it can be the cursor, but name a column as key that stays as it is")
+}
+
 func TestColumnsThatMayBeRead(t *testing.T) {
 	t.Parallel()
 	l := passLot()
