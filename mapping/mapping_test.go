@@ -111,6 +111,7 @@ func TestText(t *testing.T) {
 		"empty goes to default":         {mapping.Rule{Default: new("未知")}, v(sources.Text, "  "), "未知", ""},
 		"optional and empty: left out":  {mapping.Rule{}, v(sources.Text, ""), "", ""},
 		"const":                         {mapping.Rule{Const: new("01")}, sources.Value{}, "01", ""},
+		"text cut in a character":       {mapping.Rule{}, v(sources.Bad, "ab\ufffd"), "", "\"ab\ufffd\" holds bytes that are no text in the column's own character set"},
 		"a date in a text field":        {mapping.Rule{}, v(sources.Local, "2026-11-01 10:00:00"), "2026-11-01 10:00:00", ""},
 		"expr on an integer":            {mapping.Rule{Expr: `"EX" + string(c + 1)`}, v(sources.Int, "7"), "EX8", ""},
 		"expr on text":                  {mapping.Rule{Expr: `upper(c) + "!"`}, v(sources.Text, "ab "), "AB!", ""},

@@ -158,6 +158,9 @@ func (r *rule) asText(v sources.Value) (string, error) {
 		}
 	case sources.Text:
 	case sources.Bad:
+		if strings.ContainsRune(v.Text, utf8.RuneError) {
+			return "", fmt.Errorf("%s holds bytes that are no text in the column's own character set", quoted(v.Text))
+		}
 		return "", fmt.Errorf("%s is not a date; mend the row", quoted(v.Text))
 	case sources.Local, sources.Time:
 		t, err := r.instant(v)

@@ -70,7 +70,7 @@ func (c *Config) Validate(report func(key, problem string)) {
 		report("name", "is missing; give the source a name, such as north-gate")
 	}
 	if c.Driver == "" {
-		report("driver", "is missing; it is one of postgres, mysql, sqlite")
+		report("driver", "is missing; it is one of postgres, mysql, sqlite, sqlserver")
 	}
 	if c.DSN == "" {
 		report("dsn", "is missing; it says how to connect to the database")
@@ -175,3 +175,7 @@ var ErrNoTable = errors.New("no such table")
 // because another connection holds it; nothing was read, and trying again is
 // the remedy.
 var ErrBusy = errors.New("the database is busy")
+
+// ErrLocked is the [ErrBusy] of an engine that would have had to wait for a
+// session that holds rows locked.
+var ErrLocked = fmt.Errorf("%w: another session holds rows of it locked", ErrBusy)

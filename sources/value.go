@@ -26,7 +26,7 @@ const (
 	Bytes               // raw bytes: a binary column, or text that is not UTF-8
 	Local               // a date or date-time without a zone
 	Time                // a date-time with a zone, or an instant
-	Bad                 // a value the column's type allows and the calendar does not, such as 0000-00-00
+	Bad                 // a value the column's type allows and the calendar does not, such as 0000-00-00; or text that its character set does not have
 )
 
 var kindNames = [...]string{"null", "bool", "int", "float", "decimal", "text", "bytes", "local", "time", "bad"}

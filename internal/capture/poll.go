@@ -87,6 +87,9 @@ type poll struct {
 	look look // its Now is zero where no look was taken
 	// uncommitted is the key of a row that holds the floor though it has settled.
 	uncommitted string
+	// locked tells that a read left rows out because another session holds them
+	// locked, so that the floor could not follow it.
+	locked bool
 }
 
 func (p *Poller) boot() time.Duration {
@@ -186,6 +189,8 @@ func (p *poll) moment(ctx context.Context) (Moment, error) {
 type zone struct {
 	sources.Range
 	mark, floor bool // what follows along with the pages
+	// whole tells that a read which left locked rows out is not done; so does floor.
+	whole bool
 	// limit is the number of rows after which it is left; 0 means none.
 	limit int
 	// more is asked after each full page whether to go on; nil means yes. It may
@@ -218,6 +223,7 @@ func (p *poll) fetch(ctx context.Context, in sources.Range, size int) <-chan fet
 // next page is read meanwhile. done tells that it came to the end.
 func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error) {
 	size := p.PageSize
+	whole, held := z.whole || z.floor, false
 	if z.limit > 0 {
 		size = min(size, z.limit)
 	}
@@ -228,6 +234,8 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 			return rows, false, got.err
 		}
 		page := got.page
+		held = held || page.Held
+		z.floor = z.floor && !held
 		rows += len(page.Rows)
 		if len(page.Rows) > 0 {
 			last := page.Rows[len(page.Rows)-1].Position
@@ -252,10 +260,16 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 		case next != nil:
 			<-next // the connection is not to be used by two
 		}
-		if err == nil && page.Full && !enough {
-			err = ctx.Err()
+		switch {
+		case err != nil:
+			return rows, false, err
+		case page.Full && !enough:
+			return rows, false, ctx.Err()
+		case page.Full:
+			return rows, false, nil
 		}
-		return rows, !page.Full, err
+		p.locked = p.locked || whole && held
+		return rows, !whole || !held, nil
 	}
 }
 
