@@ -35,7 +35,7 @@ func (c *Candidate) Config(o Options) (string, []Decision) {
 	p.add("  dsn: parkbridge.db", "what became of every release; on this machine's own disk")
 	c.writeSink(p, o)
 	p.add("sources:", "")
-	p.add("  - name: "+c.sourceName(), "as commands, the ledger and the log call it")
+	p.add("  - name: "+scalar(c.sourceName()), "as commands, the ledger and the log call it")
 	p.add("    driver: "+o.Driver, "")
 	p.add("    dsn: "+dsnScalar(o.DSN), "")
 	p.add("    timezone: "+zoneName, "of date-times without a zone: what the lot's clocks show")
@@ -100,7 +100,7 @@ func (c *Candidate) writeCharset(p *page) {
 	}
 	switch {
 	case c.garbled:
-		p.decide(4, "some texts are neither UTF-8 nor GBK, GB18030 or Big5. What wrote them? Set charset, here or in the rule.")
+		p.decide(4, "some texts are neither UTF-8 nor GBK nor GB18030. What wrote them? Set charset, here or in the rule.")
 		p.add("    charset: utf-8", "")
 	case c.charset == "utf-8" && misdeclared != nil:
 		p.decide(4, "the database takes the texts of %s for a single-byte charset, and their bytes are UTF-8. Look at them in the first records before you send all.",
@@ -110,6 +110,9 @@ func (c *Candidate) writeCharset(p *page) {
 		p.add("    charset: "+c.charset, "the bytes are, whatever the database says")
 	}
 }
+
+// plainSeries is a series' name that needs no quotes outside of brackets.
+var plainSeries = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_.-]*\{[\p{L}\p{N}_.{}-]*$`)
 
 func (c *Candidate) writeTable(p *page) {
 	switch {
@@ -121,11 +124,11 @@ func (c *Candidate) writeTable(p *page) {
 	if c.hint < .3 {
 		p.decide(4, "is every row of it an exception release? If it holds ordinary passages too, say which rows to send: where, a condition in the database's SQL.%s", c.kinds())
 	}
-	if strings.Contains(c.Name, "{") {
-		p.add("    table: "+c.Name, "")
-	} else {
-		p.add("    table: "+scalar(c.Name), "")
+	name := scalar(c.Name)
+	if plainSeries.MatchString(c.Name) {
+		name = c.Name
 	}
+	p.add("    table: "+name, "")
 	if c.Wraps {
 		p.add("    wrap: year", "")
 	}
@@ -183,7 +186,7 @@ func (c *Candidate) key() (key []string, sure bool) {
 // nil where none does.
 func (c *Candidate) likelyKey() *column {
 	var best *column
-	most := .6
+	most := .75
 	for _, col := range c.columns {
 		s, _ := col.name.says(flowWords, "flow_no")
 		t, _ := col.comment.says(flowWords, "flow_no")

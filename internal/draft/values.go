@@ -40,7 +40,8 @@ func (p probe) text(v sources.Value) (string, bool) {
 }
 
 // charsets are those that bytes of unknown kind are tried with, in this order.
-var charsets = []string{"utf-8", "gbk", "gb18030", "big5"}
+// Big5 is not among them: its bytes are GBK too, though nonsense.
+var charsets = []string{"utf-8", "gbk", "gb18030"}
 
 // charsetOf finds the charset that all of some bytes decode in; "" where they
 // are all ASCII, ok is false where none fits.
