@@ -91,23 +91,12 @@ func (c *Candidate) sourceName() string {
 }
 
 func (c *Candidate) writeCharset(p *page) {
-	var misdeclared []string
-	for _, col := range c.columns {
-		raw := slices.ContainsFunc(col.values, func(v sources.Value) bool { return v.Kind == sources.Bytes })
-		if raw && !strings.Contains(strings.ToLower(col.Type), "binary") && c.uses(col) {
-			misdeclared = append(misdeclared, col.Name)
-		}
-	}
 	switch {
 	case c.garbled:
 		p.decide(4, "some texts are neither UTF-8 nor GBK nor GB18030. What wrote them? Set charset, here or in the rule.")
 		p.add("    charset: utf-8", "")
-	case c.charset == "utf-8" && misdeclared != nil:
-		p.decide(4, "the database takes the texts of %s for a single-byte charset, and their bytes are UTF-8. Look at them in the first records before you send all.",
-			strings.Join(misdeclared, ", "))
-		p.add("    charset: utf-8", "")
-	case c.charset != "" && c.charset != "utf-8":
-		p.add("    charset: "+c.charset, "the bytes are, whatever the database says")
+	case c.charset != "":
+		p.add("    charset: "+c.charset, "of the bytes that are stored, whatever the database says")
 	}
 }
 
@@ -271,7 +260,7 @@ func (c *column) cursorFormat() (format string, ok bool) {
 		return "", true
 	case f == "unix", f == "unix_ms":
 		return f, true
-	case f == "ole", f == "ticks": // numbers, which sort as what they mean
+	case f == "ole": // a number, which sorts as what it means
 		return "", true
 	case strings.HasPrefix(f, "yyyy") && !unpadded(c.texts):
 		return f, true

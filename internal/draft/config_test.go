@@ -208,8 +208,8 @@ func TestCharsetLine(t *testing.T) {
 		typ, bytes, want, decide string
 	}{
 		"GBK":             {"varchar(20)", "\xd4\xc1B12345", "charset: gbk", ""},
-		"UTF-8 in latin1": {"varchar(20)", "粤B12345", "charset: utf-8", "the database takes the texts of plate_no for a single-byte charset, and their bytes are UTF-8."},
-		"UTF-8 in bytes":  {"varbinary(20)", "粤B12345", "", ""},
+		"UTF-8 in latin1": {"varchar(20)", "粤B12345", "charset: utf-8", ""},
+		"ASCII":           {"varchar(20)", "A1", "", ""},
 		"nobody knows":    {"varchar(20)", "\xff\xff\xff", "charset: utf-8", "some texts are neither UTF-8 nor GBK nor GB18030."},
 	} {
 		tb := table("abnormal", "id bigint", "plate_no "+c.typ)

@@ -112,7 +112,6 @@ func TestTimes(t *testing.T) {
 		"unix":                {[]sources.Value{whole("1793498400")}, []string{"unix"}, 1, "2026-11-01 10:00:00"},
 		"unix_ms":             {[]sources.Value{whole("1793498400000")}, []string{"unix_ms"}, 1, "2026-11-01 10:00:00"},
 		"ole":                 {[]sources.Value{{Kind: sources.Float, Text: "46327.5"}}, []string{"ole"}, 1, "2026-11-01 12:00:00"},
-		"ticks":               {[]sources.Value{whole("639291240000000000")}, []string{"ticks"}, 1, "2026-11-01 10:00:00"},
 		"a day":               {texts("2026-11-01"), []string{"yyyy-MM-dd"}, 1, "2026-11-01 00:00:00"},
 		"a mixture":           {append(texts("2026-11-01 10:00:00", "2026-11-01 10:00:01", "2026-11-01 10:00:02"), whole("1793498400"), whole("1793498401")), []string{"yyyy-MM-dd HH:mm:ss", "unix"}, 1, "2026-11-01 10:00:02"},
 		"some broken":         {append(texts("2026-11-01 10:00:00", "2026-11-01 10:00:01", "2026-11-01 10:00:02"), text("0000-00-00 00:00:00")), nil, .75, "2026-11-01 10:00:02"},

@@ -100,14 +100,14 @@ func plates(texts []string) (are, none int, transform []string) {
 }
 
 // timeFormats are tried on times that are no date-times of the database, in
-// this order; "" is what a rule without a format takes. minutes and seconds
-// of a pattern may be one digit or two.
+// this order; "" is what a rule without a format takes. Days, hours and the
+// like of a pattern may have one digit or two.
 var timeFormats = func() []timeFormat {
 	var out []timeFormat
 	for _, name := range []string{
 		"", "yyyy-MM-dd HH:mm:ss", "yyyyMMddHHmmss", "yyyyMMddHHmmssSSS", "yyyy/MM/dd HH:mm:ss", "yyyy.MM.dd HH:mm:ss", "yyyy-MM-dd HH:mm",
 		"yyyy/MM/dd HH:mm", "yyyy年MM月dd日 HH:mm:ss", "yyyy年MM月dd日 HH时mm分ss秒", "yyyyMMdd HH:mm:ss", "M/d/yyyy h:mm:ss a", "yyyy-MM-dd", "yyyy/MM/dd", "yyyyMMdd",
-		"unix", "unix_ms", "ole", "ticks",
+		"unix", "unix_ms", "ole",
 	} {
 		rule := mapping.Rule{}
 		if name != "" {
