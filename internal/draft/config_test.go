@@ -159,8 +159,10 @@ func TestRules(t *testing.T) {
 				column, typ = before, t
 			}
 		}
-		tb := sources.Table{Name: []string{"abnormal"}, Columns: []sources.TableColumn{{Name: "id", Type: "bigint"}, {Name: column, Type: typ}},
-			Indexes: []sources.Index{{Columns: []string{"id"}, Unique: true, Primary: true}}}
+		tb := sources.Table{
+			Name: []string{"abnormal"}, Columns: []sources.TableColumn{{Name: "id", Type: "bigint"}, {Name: column, Type: typ}},
+			Indexes: []sources.Index{{Columns: []string{"id"}, Unique: true, Primary: true}},
+		}
 		can := Candidates([]sources.Table{tb}, today)[0]
 		can.Sampled([]string{column}, rowsOf(len(c.values), func(i int) []sources.Value { return []sources.Value{c.values[i]} }), true)
 		text, decisions := can.Config(options)

@@ -242,8 +242,19 @@ var colours = []meaning{
 }
 
 var carTypes = []meaning{
-	{"储值", "4"}, {"stored", "4"}, {"月", "2"}, {"month", "2"}, {"贵宾", "3"}, {"免费", "3"}, {"vip", "3"}, {"free", "3"},
-	{"临", "1"}, {"时租", "1"}, {"temp", "1"}, {"访客", "1"}, {"visitor", "1"},
+	{"储值", "4"},
+	{"stored", "4"},
+	{"月", "2"},
+	{"month", "2"},
+	{"贵宾", "3"},
+	{"免费", "3"},
+	{"vip", "3"},
+	{"free", "3"},
+	{"临", "1"},
+	{"时租", "1"},
+	{"temp", "1"},
+	{"访客", "1"},
+	{"visitor", "1"},
 }
 
 // mean gives the gate's value for a word; "" where it cannot be guessed.
