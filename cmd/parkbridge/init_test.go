@@ -166,7 +166,7 @@ var vendors = []vendor{
 				table := fmt.Sprintf("YCFX%02d", month+1)
 				lot.Exec(t, "CREATE TABLE "+table+" (XH INTEGER NOT NULL, CPH TEXT, FXRQ TEXT, FXSJ TEXT, CZY TEXT, FXYY TEXT)")
 				for i := range vendorRows {
-					lot.Exec(t, "INSERT INTO "+table+" VALUES (?, ?, ?, ?, 'B', 'C')", i+1, plateOf(i), fmt.Sprintf("2026-%02d-20", month+1), fmt.Sprintf("10:%02d:00", i))
+					lot.Exec(t, "INSERT INTO "+table+" VALUES (?, ?, '2026-11-20', ?, 'B', 'C')", i+1, plateOf(i), fmt.Sprintf("10:%02d:00", i))
 				}
 			}
 		},
