@@ -13,7 +13,7 @@ import (
 func starting(ctx context.Context, b *bench, engine string) error {
 	out := newTable(engine+", from the start to the first push, small config, existing ledger: median (min-max) of 20", "program", "ms")
 	for _, program := range b.programs() {
-		s, done, err := b.site(ctx, task{engine: engine, rows: b.number(1001), concurrency: 8}, "-arrivals")
+		s, done, err := b.site(ctx, task{engine: engine, rows: b.number(1000), concurrency: 8, table: "starting"}, "-arrivals")
 		if err != nil {
 			return err
 		}

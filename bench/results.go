@@ -94,11 +94,11 @@ func (r *results) write(dir string) error {
 		return err
 	}
 	name := filepath.Join(dir, r.At.Format("20060102T150405Z")+"-"+r.Commit)
-	if err := os.WriteFile(name+".json", data, 0o644); err != nil { //nolint:gosec // for everyone to read
+	if err := os.WriteFile(name+".json", data, 0o644); err != nil {
 		return err
 	}
 	fmt.Printf("\nstored as %s.txt and .json\n", name)
-	return os.WriteFile(name+".txt", r.text.Bytes(), 0o644) //nolint:gosec // for everyone to read
+	return os.WriteFile(name+".txt", r.text.Bytes(), 0o644)
 }
 
 type tableText struct {
