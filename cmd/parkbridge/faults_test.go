@@ -88,8 +88,8 @@ type disk struct {
 	widen  func(t *testing.T, pid int)
 }
 
-// roomForLittle is more than an empty ledger takes, and less than a page.
-const roomForLittle = 600 << 10
+// roomForLittle is more than an empty ledger takes, and less than the rows of one landing.
+const roomForLittle = 200 << 10
 
 // onFullDisks runs a test on a limit to the size of files, which is there
 // everywhere, and on a disk that really is full where this account may mount one.
