@@ -20,9 +20,9 @@ type handed struct {
 const (
 	// handedMost bounds what is handed over in memory; what is more is read from
 	// the ledger when its turn comes.
-	handedMost = 4000
+	handedMost = 1500
 	// roomFor is what a landing leaves room for, see makeRoom.
-	roomFor = 2000
+	roomFor = 1000
 	// roomWait is how long capture lets delivery catch up. It never waits longer: a
 	// slow gate must not keep rows from being landed.
 	roomWait = 50 * time.Millisecond

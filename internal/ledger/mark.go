@@ -39,7 +39,8 @@ func (m Mark) moved(in Landing) Mark {
 	if server == "" {
 		server = m.Server
 	}
-	return Mark{State: in.To, Started: true, Shape: &in.Shape, Server: server, version: m.version + 1}
+	shape := in.Shape // a pointer into the landing would keep its rows
+	return Mark{State: in.To, Started: true, Shape: &shape, Server: server, version: m.version + 1}
 }
 
 // Lease is the right to move a source's mark and to send its records. It lasts
