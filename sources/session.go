@@ -245,6 +245,10 @@ func (s *Session) query(ctx context.Context, sql string, args []any) (Page, erro
 	return page, nil
 }
 
+func errNullKey(c Column) error {
+	return fmt.Errorf("column %s of the reading order is NULL in a row; a key must not be", c.Name)
+}
+
 func (r *Reader) row(values []Value) (Row, error) {
 	position := make([]string, len(r.order))
 	for i, c := range r.order {
@@ -252,7 +256,7 @@ func (r *Reader) row(values []Value) (Row, error) {
 			if i == 0 && r.CursorMayBeNull() {
 				continue // the row has no place in the reading order
 			}
-			return Row{}, fmt.Errorf("column %s of the reading order is NULL in a row; a key must not be", c.Name)
+			return Row{}, errNullKey(c)
 		}
 		native, err := r.dialect.Native(c, values[i])
 		if err != nil {

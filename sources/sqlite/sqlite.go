@@ -73,7 +73,7 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 		typ := strings.ToUpper(t.DatabaseTypeName())
 		columns = append(columns, sources.Column{
 			Name: t.Name(), Type: typ,
-			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ), TextTimes: !strings.Contains(typ, "INT"),
+			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ), TextTimes: !strings.Contains(typ, "INT"), Loose: true,
 		})
 	}
 	return columns, classed(rows.Err())
