@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -138,6 +139,41 @@ func (r *Reader) Plan(ctx context.Context, in Range, limit int) (Plan, error) {
 		return plan, fmt.Errorf("asking how %s would be read: %w", r.place(), err)
 	}
 	return plan, nil
+}
+
+// Table is what the catalogue says of the polled table; ok is false for a query,
+// and where the engine has no catalogue or does not list the table in it.
+func (r *Reader) Table(ctx context.Context) (t Table, ok bool, err error) {
+	catalog, has := r.db.(Catalog)
+	if !has || r.cfg.Table == "" {
+		return t, false, nil
+	}
+	tables, err := catalog.Tables(ctx)
+	if err != nil {
+		return t, false, fmt.Errorf("reading the catalogue: %w", err)
+	}
+	find := func(name []string) bool {
+		i := slices.IndexFunc(tables, func(t Table) bool { return slices.EqualFunc(t.Name, name, strings.EqualFold) })
+		if i >= 0 {
+			t = tables[i]
+		}
+		return i >= 0
+	}
+	name := splitName(r.cfg.Table)
+	if ok = find(name); !ok && len(name) == 2 && r.isDefault(ctx, name[0]) {
+		ok = find(name[1:])
+	}
+	return t, ok, nil
+}
+
+// isDefault reports that a catalogue leaves a schema's name out, because tables
+// are looked for there: that of the engine or, in MySQL, the database of the DSN.
+func (r *Reader) isDefault(ctx context.Context, schema string) bool {
+	if slices.Contains([]string{"public", "main", "dbo"}, strings.ToLower(schema)) {
+		return true
+	}
+	id, err := r.db.Identity(ctx)
+	return err == nil && strings.HasSuffix(id, " "+schema)
 }
 
 // Order lists the columns of the reading order: the cursor, then the key's other

@@ -1,0 +1,318 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"parkbridge/internal/capture"
+	"parkbridge/sources"
+)
+
+const (
+	// keysLooked is how many of the newest rows are looked at where nothing in the
+	// database keeps a key unique.
+	keysLooked = 1000
+	// fewRows is a table small enough that a server may rather scan it than use an
+	// index, and that to scan it costs nobody anything.
+	fewRows = 10000
+)
+
+// checkKey holds the key against what the catalogue guarantees, or else against
+// the newest rows.
+func (s *source) checkKey(ctx context.Context) {
+	key := s.reader.KeyColumns()
+	text := columnList(key)
+	nullable := s.nullableOf(key)
+	by, unique := s.uniqueBy(key)
+	if unique && nullable == "" {
+		s.ok("key", "%s is unique and never NULL, by %s", text, by)
+		return
+	}
+	if !s.indexed() && s.rows() > fewRows {
+		s.warn("key", s.uniqueDo(key), "nothing in the database keeps %s unique and not NULL, and without an index to read by no rows were looked at", text)
+		return
+	}
+	places, err := inSession(ctx, s.reader, func(sess *sources.Session) ([][]sources.Value, error) {
+		return sess.Places(ctx, sources.Range{Newest: true}, keysLooked)
+	})
+	if err != nil {
+		s.fail("key", Database, do("see what the message says"), "%v", err)
+		return
+	}
+	twice, example, nulls := s.countKeys(places)
+	switch {
+	case nulls > 0:
+		s.fail("key", Config, do("name a key that every row has: a row without one stops the reading of its page"), "%s is NULL in %s", text, ofNewest(nulls, len(places)))
+	case twice > 0:
+		s.fail("key", Config, s.uniqueDo(key), "%s does not identify a row: %s share their key with another, such as %s", text, ofNewest(twice, len(places)), example)
+	case s.From() == "" || s.listed && s.table.View:
+		s.ok("key", "%s is unique among the newest %d rows; what the database keeps unique cannot be told of a query or view", text, len(places))
+	case !unique:
+		s.warn("key", s.uniqueDo(key), "nothing in the database keeps %s unique; among the newest %d rows it is", text, len(places))
+	default:
+		s.warn("key", do("if a row may ever lack it, leave such rows out (where: "+nullable+" IS NOT NULL), for one would stop the reading of its page; a DBA may declare it NOT NULL"),
+			"%s is unique, by %s, but %s may be NULL", text, by, nullable)
+	}
+}
+
+// From is the table as the engine quotes it; "" for a query.
+func (s *source) From() string { return s.reader.From() }
+
+// uniqueDo says what to do about a key that nothing keeps unique.
+func (s *source) uniqueDo(key []sources.Column) []string {
+	for _, index := range s.table.Indexes {
+		if index.Primary {
+			return do("name the table's own primary key as key: [" + strings.Join(index.Columns, ", ") + "], with the cursor beside it")
+		}
+	}
+	if s.From() == "" || s.table.View {
+		return do("name as key what makes a row the only one of its kind; a JOIN that finds two rows for one gives both the same key")
+	}
+	return do("name as key what makes a row the only one of its kind, or have a DBA see to it:", s.reader.IndexSQL(s.about.Index, true, key))
+}
+
+// uniqueBy finds what keeps a key unique.
+func (s *source) uniqueBy(key []sources.Column) (by string, ok bool) {
+	for _, index := range s.table.Indexes {
+		if index.Unique && !slices.ContainsFunc(index.Columns, func(name string) bool { return !named(key, name) }) {
+			if index.Primary {
+				return "the primary key", true
+			}
+			return "a unique index", true
+		}
+	}
+	return "", false
+}
+
+// nullableOf names the first column that may be NULL by the catalogue, or of
+// which the catalogue says nothing.
+func (s *source) nullableOf(columns []sources.Column) string {
+	for _, c := range columns {
+		if col, ok := s.table.Column(c.Name); !ok || col.Nullable {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+func named(columns []sources.Column, name string) bool {
+	return slices.ContainsFunc(columns, func(c sources.Column) bool { return strings.EqualFold(c.Name, name) })
+}
+
+// countKeys counts rows whose key another row has, and rows without one.
+func (s *source) countKeys(places [][]sources.Value) (twice int, example string, nulls int) {
+	order := s.reader.Order()
+	seen := map[string]int{}
+	for _, place := range places {
+		var key []string
+		null := false
+		for _, c := range s.reader.KeyColumns() {
+			v := place[slices.IndexFunc(order, func(o sources.Column) bool { return o.Name == c.Name })]
+			null = null || v.IsNull()
+			key = append(key, v.Text)
+		}
+		if null {
+			nulls++
+			continue
+		}
+		text := sources.EncodeKey(key)
+		if seen[text]++; seen[text] > 1 {
+			example = text
+			if twice++; seen[text] == 2 {
+				twice++
+			}
+		}
+	}
+	return twice, example, nulls
+}
+
+// ofNewest counts some of the newest rows.
+func ofNewest(n, all int) string { return fmt.Sprintf("%d of the newest %d rows", n, all) }
+
+func columnList(columns []sources.Column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// rows is about how many there are; -1 where nobody knows.
+func (s *source) rows() int64 {
+	if s.listed {
+		return s.table.Rows
+	}
+	return -1
+}
+
+// indexed reports that an index serves the reading order, by the plan or by the
+// catalogue.
+func (s *source) indexed() bool { return s.planned && s.plan.Seek || s.served() }
+
+// served reports that the catalogue has an index that begins with the cursor.
+func (s *source) served() bool {
+	return slices.ContainsFunc(s.table.Indexes, func(index sources.Index) bool {
+		return len(index.Columns) > 0 && strings.EqualFold(index.Columns[0], s.reader.Order()[0].Name)
+	})
+}
+
+// checkIndex looks whether a poll is a seek, by the engine's own plan of it. Of a
+// small table a server may rather read all; there the catalogue counts.
+func (s *source) checkIndex() {
+	cursor := s.reader.Order()[0].Name
+	about := ""
+	if n := s.rows(); n >= 0 {
+		about = fmt.Sprintf(" (about %d rows)", n)
+	}
+	small := s.rows() <= fewRows || s.planned && s.plan.Rows >= 0 && s.plan.Rows <= fewRows
+	switch {
+	case s.planned && s.plan.Seek:
+		touches := ""
+		if s.plan.Rows >= 0 {
+			touches = fmt.Sprintf("; it would touch about %d rows", s.plan.Rows)
+		}
+		s.ok("index", "a poll is one index seek: %s%s", s.plan.Steps, touches)
+	case s.served() && !s.planned:
+		s.ok("index", "an index begins with %s", cursor)
+	case s.served() && small:
+		s.ok("index", "an index begins with %s; of a table as small as this%s the server rather reads all: %s", cursor, about, s.plan.Steps)
+	case s.served():
+		s.warn("index", do("have the server count the table anew (ANALYZE); a where that no index helps with can be the reason too"),
+			"an index begins with %s, but the server does not use it for a poll: %s, touching about %d rows", cursor, s.plan.Steps, s.plan.Rows)
+	case !s.planned && !s.listed:
+		s.warn("index", do("see that an index begins with "+cursor+", or each poll reads and sorts the whole table"), "whether an index serves %s cannot be told", cursor)
+	default:
+		found := fmt.Sprintf("no index begins with %s, so each poll reads and sorts the whole table%s", cursor, about)
+		if s.planned {
+			found += ": " + s.plan.Steps
+		}
+		if s.From() == "" || s.listed && s.table.View || !s.listed {
+			s.warn("index", do("have a DBA make an index over ("+columnList(s.reader.Order())+") on the table behind it"), "%s", found)
+			return
+		}
+		s.warn("index", do("A DBA may run this; the parking system need not know:", s.reader.IndexSQL(s.about.Index, false, s.reader.Order()),
+			"Without it, poll a large table seldom (schedule), or at the cost of a full read each time."), "%s", found)
+	}
+}
+
+// checkCursor says by which rule late rows are found, and why.
+func (s *source) checkCursor(ctx context.Context) {
+	class, name := s.reader.Class(), s.reader.Order()[0].Name
+	head := fmt.Sprintf("%s is of class %s (%s)", name, class, class.Why)
+	switch {
+	case !class.Server:
+		s.ok("cursor", "%s; rule lookback: the last %s below the mark are read again once a minute, and reconcile compares %s", head, s.Capture.Lookback, s.Capture.Reconcile.Window)
+		s.checkForms()
+		return
+	case class.Serial:
+		s.ok("cursor", "%s; rule snapshot: there is one writer at a time", head)
+		return
+	}
+	evidence, err := s.evidence(ctx)
+	switch {
+	case err != nil:
+		s.fail("cursor", Database, do("see what the message says"), "%v", err)
+	case evidence.None != "":
+		s.warn("cursor", s.evidenceDo(evidence.None), "%s; rule settle: a row may take %s from its insert to its commit, because %s", head, s.Capture.Settle, evidence.None)
+	default:
+		s.ok("cursor", "%s; rule transactions: what an open one may still insert is read again until it has ended", head)
+	}
+}
+
+func (s *source) evidence(ctx context.Context) (e sources.Evidence, err error) {
+	sess, err := s.reader.Session(ctx, true)
+	if err != nil {
+		return e, err
+	}
+	e, err = sess.Evidence(ctx)
+	return e, errors.Join(err, sess.Close())
+}
+
+// evidenceDo says how a server can be made to show its transactions.
+func (s *source) evidenceDo(why string) []string {
+	if strings.Contains(why, "PROCESS") && s.about.Account != "" {
+		return do("Have a DBA let the account see open transactions (it sees no data by that):", "GRANT PROCESS ON *.* TO "+s.about.Account+";")
+	}
+	return do("read from the server that the parking system writes to, if that may be; else set settle to the longest that a transaction of it can take")
+}
+
+// checkForms looks whether a cursor that holds times holds nothing else: what is
+// none sorts where no time is looked for.
+func (s *source) checkForms() {
+	if !s.reader.Class().Times {
+		return
+	}
+	timed, odd := 0, 0
+	for _, row := range s.sample.Rows {
+		if _, ok := s.reader.TimeOf(row.Position); ok {
+			timed++
+		} else {
+			odd++
+		}
+	}
+	if timed > 0 && odd > 0 {
+		s.warn("cursor", do("give where a condition that leaves them out, or name a cursor that every row has in one form; cursor_format names a form of its own"),
+			"%s is no time in %s, and a time in the others", s.reader.Order()[0].Name, ofNewest(odd, timed+odd))
+	}
+}
+
+// checkNulls counts rows without a cursor, where there can be any.
+func (s *source) checkNulls(ctx context.Context) {
+	cursor := s.reader.Order()[:1]
+	if !s.reader.CursorMayBeNull() {
+		return
+	}
+	name := cursor[0].Name
+	if s.nullableOf(cursor) == "" {
+		s.ok("null cursor", "%s is never NULL, by the catalogue", name)
+		return
+	}
+	if !s.indexed() && s.rows() > fewRows {
+		s.warn("null cursor", do("see to the index first"), "%s may be NULL; without an index such rows were not counted", name)
+		return
+	}
+	n, err := inSession(ctx, s.reader, func(sess *sources.Session) (int, error) { return sess.CountNulls(ctx, capture.NullsMost) })
+	more := ""
+	if n >= capture.NullsMost {
+		more = " or more"
+	}
+	switch {
+	case err != nil:
+		s.fail("null cursor", Database, do("see what the message says"), "%v", err)
+	case n == 0:
+		s.ok("null cursor", "%s may be NULL, and is in no row", name)
+	case s.Capture.NullCursor == capture.NullInclude:
+		s.ok("null cursor", "%s is NULL in %d%s rows, which are sent too (null_cursor: include)", name, n, more)
+	default:
+		s.warn("null cursor", do("if such rows are releases, say null_cursor: include, or name a cursor that every row has from the beginning"),
+			"%s is NULL in %d%s rows, which wait until they have one", name, n, more)
+	}
+}
+
+// checkTypes refuses a cursor whose values are of several types.
+func (s *source) checkTypes(ctx context.Context) {
+	if s.reader.OneType() {
+		return
+	}
+	name := s.reader.Order()[0].Name
+	if !s.indexed() && s.rows() > fewRows*10 {
+		s.warn("stored types", do("see to the index first"), "the types that %s is stored as were not counted: without an index that means to sort the whole table many times", name)
+		return
+	}
+	types, err := s.reader.StoredTypes(ctx)
+	if mistake, ok := errors.AsType[*sources.ConfigError](err); ok {
+		s.fail("stored types", Config, do("name another cursor, or have the odd values mended at their source; sync refuses to read by this one"), "%v", s.place(mistake))
+		return
+	}
+	switch {
+	case err != nil:
+		s.fail("stored types", Database, do("see what the message says"), "%v", err)
+	case types.String() == "":
+		s.ok("stored types", "there is no value of %s yet", name)
+	default:
+		s.ok("stored types", "the values of %s sort with one another: %s", name, types.String())
+	}
+}
