@@ -93,6 +93,9 @@ func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bri
 			if err != nil {
 				return nil, cfg.Wrap(err)
 			}
+			if err := r.CheckTypes(ctx); err != nil {
+				return nil, errors.Join(cfg.Wrap(err), r.Close())
+			}
 			return bridge.Table(r), nil
 		},
 	}

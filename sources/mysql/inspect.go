@@ -51,7 +51,7 @@ func (d *db) About(ctx context.Context, table []string) (sources.About, error) {
 	if err != nil {
 		return a, fmt.Errorf("SHOW GRANTS: %w", err)
 	}
-	describeGrants(&a, grants)
+	describeGrants(&a, grants, name)
 	return a, nil
 }
 
@@ -70,18 +70,18 @@ func quoteText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") 
 // grant is one line of SHOW GRANTS.
 type grant struct {
 	rights []string // without their lists of columns
-	scope  string   // such as *.* or `lot`.*; "" for a role
+	scope  string   // such as *.*, `lot`.* or PROCEDURE `lot`.`purge`; "" for a role
 	option bool     // it may be passed on
 }
 
 // harmless are the rights that change nothing.
 var harmless = []string{
-	"USAGE", "SELECT", "PROCESS", "SHOW VIEW", "SHOW DATABASES", "SHOW_ROUTINE",
+	"USAGE", "SELECT", "PROCESS", "PROXY", "SHOW VIEW", "SHOW DATABASES", "SHOW_ROUTINE",
 	"REPLICATION CLIENT", "BINLOG MONITOR", "SLAVE MONITOR", "REPLICA MONITOR",
 }
 
 var (
-	grantLine  = regexp.MustCompile(`(?i)^GRANT (.+?) ON (?:TABLE |FUNCTION |PROCEDURE |PACKAGE |PACKAGE BODY )?(\S+) TO `)
+	grantLine  = regexp.MustCompile(`(?i)^GRANT (.+?) ON ((?:FUNCTION |PROCEDURE |PACKAGE |PACKAGE BODY )?\S+) TO `)
 	roleLine   = regexp.MustCompile(`(?i)^GRANT (.+?) TO `)
 	columnList = regexp.MustCompile(`\s*\([^)]*\)`)
 )
@@ -116,40 +116,52 @@ func parseGrant(line string) (grant, bool) {
 		return grant{rights: []string{m[1]}}, true
 	}
 	g := grant{scope: m[2], option: strings.Contains(strings.ToUpper(line), " WITH GRANT OPTION")}
+	if strings.EqualFold(m[1], "PROXY") {
+		g.option = false // to be somebody else is no right of one's own
+	}
 	for right := range strings.SplitSeq(columnList.ReplaceAllString(m[1], ""), ",") {
 		g.rights = append(g.rights, strings.TrimSpace(right))
 	}
 	return g, true
 }
 
-// describeGrants says what of the grants goes beyond reading. Rights everywhere
-// are those of an administrator, which nobody wants taken away.
-func describeGrants(a *sources.About, grants []grant) {
+// describeGrants says what of the grants goes beyond reading, and how to take it
+// away; table is what must stay readable. Rights everywhere are those of an
+// administrator, which nobody wants taken away.
+func describeGrants(a *sources.About, grants []grant, table string) {
 	for _, g := range grants {
 		if g.scope == "" {
 			a.Notes = append(a.Notes, "it is in the role "+g.rights[0]+", whose rights were not looked at")
 			continue
 		}
 		var beyond []string
+		all := false
 		for _, right := range g.rights {
-			if !slices.Contains(harmless, strings.ToUpper(right)) && !strings.EqualFold(right, "PROXY") {
-				beyond = append(beyond, right)
+			if !slices.Contains(harmless, strings.ToUpper(right)) {
+				beyond, all = append(beyond, right), all || strings.EqualFold(right, "ALL PRIVILEGES")
 			}
 		}
+		revoke := func(rights string) {
+			if rights != "" && g.scope != "*.*" {
+				a.Revokes = append(a.Revokes, "REVOKE "+rights+" ON "+g.scope+" FROM "+a.Account+";")
+			}
+		}
+		revoke(strings.Join(beyond, ", "))
 		if g.option {
 			beyond = append(beyond, "GRANT OPTION")
+			revoke("GRANT OPTION")
 		}
 		if beyond == nil {
 			continue
 		}
-		all := strings.Join(beyond, ", ")
-		if g.scope != "*.*" {
-			a.Revokes = append(a.Revokes, "REVOKE "+all+" ON "+g.scope+" FROM "+a.Account+";")
+		text := strings.Join(beyond, ", ")
+		if all && g.scope != "*.*" {
+			a.Revokes = append(a.Revokes, "GRANT SELECT ON "+table+" TO "+a.Account+";")
 		}
 		if more := len(beyond) - 4; more > 1 {
-			all = strings.Join(beyond[:4], ", ") + fmt.Sprintf(" and %d more", more)
+			text = strings.Join(beyond[:4], ", ") + fmt.Sprintf(" and %d more", more)
 		}
-		a.Writes = append(a.Writes, all+" on "+g.scope)
+		a.Writes = append(a.Writes, text+" on "+g.scope)
 	}
 }
 
