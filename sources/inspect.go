@@ -52,8 +52,9 @@ type Risk struct{ Found, Do string }
 // Plan is how an engine would run a statement.
 type Plan struct {
 	// Seek tells that it goes straight to the first row by an index and reads on
-	// from there in order, without a sort of more than ties.
-	Seek bool
+	// from there. Sorts tells that it has to sort all that it finds there, and not
+	// ties alone, because the index does not hold the whole reading order.
+	Seek, Sorts bool
 	// Steps is the plan in the engine's own words, in one line.
 	Steps string
 	// Rows is the engine's estimate of the rows it would touch; -1 where it gives

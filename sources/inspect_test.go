@@ -72,6 +72,7 @@ func plans(t *testing.T, lot *testdb.Lot) {
 	} {
 		p := plan("op", in)
 		require.True(t, p.Seek, "%s: %s", name, p.Steps)
+		require.False(t, p.Sorts, "%s: %s", name, p.Steps)
 		require.Contains(t, p.Steps, "pass_op", name)
 	}
 	p := plan("id", sources.Range{After: at("19999")})
@@ -80,8 +81,13 @@ func plans(t *testing.T, lot *testdb.Lot) {
 		require.Positive(t, p.Rows)
 		require.Less(t, p.Rows, int64(1000))
 	}
+	// An index without the key: what follows the mark is sorted, or its ties.
+	lot.Exec(t, "CREATE INDEX pass_plate ON pass (plate)")
+	p = plan("plate", sources.Range{After: at("y", "1")})
+	require.True(t, p.Seek, p.Steps)
 	p = plan("late", sources.Range{After: at("19000", "19000")})
 	require.False(t, p.Seek, p.Steps)
+	require.True(t, p.Sorts, p.Steps)
 	if lot.Driver != "sqlite" {
 		require.Greater(t, p.Rows, int64(100), p.Steps)
 	}

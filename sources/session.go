@@ -246,7 +246,7 @@ func (s *Session) query(ctx context.Context, sql string, args []any) (Page, erro
 }
 
 func errNullKey(c Column) error {
-	return fmt.Errorf("column %s of the reading order is NULL in a row; a key must not be", c.Name)
+	return fmt.Errorf("column %s %w", c.Name, ErrNullKey)
 }
 
 func (r *Reader) row(values []Value) (Row, error) {

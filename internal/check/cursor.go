@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"parkbridge/internal/capture"
 	"parkbridge/sources"
@@ -36,7 +37,7 @@ func (s *source) checkKey(ctx context.Context) {
 		return
 	}
 	places, err := inSession(ctx, s.reader, func(sess *sources.Session) ([][]sources.Value, error) {
-		return sess.Places(ctx, sources.Range{Newest: true}, keysLooked)
+		return sess.Places(ctx, sources.Range{Newest: true}, max(keysLooked, s.c.Rows))
 	})
 	if err != nil {
 		s.fail("key", Database, do("see what the message says"), "%v", err)
@@ -47,7 +48,7 @@ func (s *source) checkKey(ctx context.Context) {
 	case nulls > 0:
 		s.fail("key", Config, do("name a key that every row has: a row without one stops the reading of its page"), "%s is NULL in %s", text, ofNewest(nulls, len(places)))
 	case twice > 0:
-		s.fail("key", Config, s.uniqueDo(key), "%s does not identify a row: %s share their key with another, such as %s", text, ofNewest(twice, len(places)), example)
+		s.fail("key", Config, s.uniqueDo(nil), "%s does not identify a row: %s share their key with another, such as %s", text, ofNewest(twice, len(places)), example)
 	case s.From() == "" || s.listed && s.table.View:
 		s.ok("key", "%s is unique among the newest %d rows; what the database keeps unique cannot be told of a query or view", text, len(places))
 	case !unique:
@@ -61,7 +62,8 @@ func (s *source) checkKey(ctx context.Context) {
 // From is the table as the engine quotes it; "" for a query.
 func (s *source) From() string { return s.reader.From() }
 
-// uniqueDo says what to do about a key that nothing keeps unique.
+// uniqueDo says what to do about a key that nothing keeps unique; nil where it is
+// not unique already.
 func (s *source) uniqueDo(key []sources.Column) []string {
 	for _, index := range s.table.Indexes {
 		if index.Primary {
@@ -70,6 +72,9 @@ func (s *source) uniqueDo(key []sources.Column) []string {
 	}
 	if s.From() == "" || s.table.View {
 		return do("name as key what makes a row the only one of its kind; a JOIN that finds two rows for one gives both the same key")
+	}
+	if key == nil {
+		return do("name as key what makes a row the only one of its kind, of several columns if need be")
 	}
 	return do("name as key what makes a row the only one of its kind, or have a DBA see to it:", s.reader.IndexSQL(s.about.Index, true, key))
 }
@@ -168,12 +173,14 @@ func (s *source) checkIndex() {
 		about = fmt.Sprintf(" (about %d rows)", n)
 	}
 	small := s.rows() <= fewRows || s.planned && s.plan.Rows >= 0 && s.plan.Rows <= fewRows
+	touches := ""
+	if s.planned && s.plan.Rows >= 0 {
+		touches = fmt.Sprintf("; it would touch about %d rows", s.plan.Rows)
+	}
 	switch {
+	case s.planned && s.plan.Seek && s.plan.Sorts && s.rows() > fewRows:
+		s.warn("index", s.indexDo(), "a poll is an index seek, but what it finds must be sorted%s: %s%s; while history is read, that is all that is left of it, for each page", about, s.plan.Steps, touches)
 	case s.planned && s.plan.Seek:
-		touches := ""
-		if s.plan.Rows >= 0 {
-			touches = fmt.Sprintf("; it would touch about %d rows", s.plan.Rows)
-		}
 		s.ok("index", "a poll is one index seek: %s%s", s.plan.Steps, touches)
 	case s.served() && !s.planned:
 		s.ok("index", "an index begins with %s", cursor)
@@ -181,21 +188,32 @@ func (s *source) checkIndex() {
 		s.ok("index", "an index begins with %s; of a table as small as this%s the server rather reads all: %s", cursor, about, s.plan.Steps)
 	case s.served():
 		s.warn("index", do("have the server count the table anew (ANALYZE); a where that no index helps with can be the reason too"),
-			"an index begins with %s, but the server does not use it for a poll: %s, touching about %d rows", cursor, s.plan.Steps, s.plan.Rows)
-	case !s.planned && !s.listed:
+			"an index begins with %s, but the server does not use it for a poll: %s%s", cursor, s.plan.Steps, touches)
+	case !s.planned && s.behind():
 		s.warn("index", do("see that an index begins with "+cursor+", or each poll reads and sorts the whole table"), "whether an index serves %s cannot be told", cursor)
+	case s.planned && s.behind():
+		s.warn("index", s.indexDo(), "a poll is no index seek, so each reads and sorts all there is: %s%s", s.plan.Steps, touches)
+	case s.planned:
+		s.warn("index", s.indexDo(), "no index begins with %s, so each poll reads and sorts the whole table%s: %s", cursor, about, s.plan.Steps)
 	default:
-		found := fmt.Sprintf("no index begins with %s, so each poll reads and sorts the whole table%s", cursor, about)
-		if s.planned {
-			found += ": " + s.plan.Steps
-		}
-		if s.From() == "" || s.listed && s.table.View || !s.listed {
-			s.warn("index", do("have a DBA make an index over ("+columnList(s.reader.Order())+") on the table behind it"), "%s", found)
-			return
-		}
-		s.warn("index", do("A DBA may run this; the parking system need not know:", s.reader.IndexSQL(s.about.Index, false, s.reader.Order()),
-			"Without it, poll a large table seldom (schedule), or at the cost of a full read each time."), "%s", found)
+		s.warn("index", s.indexDo(), "no index begins with %s, so each poll reads and sorts the whole table%s", cursor, about)
 	}
+}
+
+// behind reports that the table that is read in the end is another one: that of a
+// query or a view, or one of which the catalogue says nothing.
+func (s *source) behind() bool { return s.From() == "" || !s.listed || s.table.View }
+
+// indexDo is how to come by an index, and what it costs to have none.
+func (s *source) indexDo() []string {
+	if s.behind() {
+		return do("have a DBA make an index over (" + columnList(s.reader.Order()) + ") on the table behind it, or poll seldom (schedule)")
+	}
+	lines := do("A DBA may run this; the parking system need not know:", s.reader.IndexSQL(s.about.Index, false, s.reader.Order()))
+	if s.indexed() {
+		return lines
+	}
+	return append(lines, "Without it, poll a large table seldom (schedule), for each poll costs the server a full read.")
 }
 
 // checkCursor says by which rule late rows are found, and why.
@@ -204,7 +222,7 @@ func (s *source) checkCursor(ctx context.Context) {
 	head := fmt.Sprintf("%s is of class %s (%s)", name, class, class.Why)
 	switch {
 	case !class.Server:
-		s.ok("cursor", "%s; rule lookback: the last %s below the mark are read again once a minute, and reconcile compares %s", head, s.Capture.Lookback, s.Capture.Reconcile.Window)
+		s.ok("cursor", "%s; rule lookback: the last %s below the mark are read again once a minute, and reconcile compares %s", head, short(s.Capture.Lookback), short(s.Capture.Reconcile.Window))
 		s.checkForms()
 		return
 	case class.Serial:
@@ -216,10 +234,22 @@ func (s *source) checkCursor(ctx context.Context) {
 	case err != nil:
 		s.fail("cursor", Database, do("see what the message says"), "%v", err)
 	case evidence.None != "":
-		s.warn("cursor", s.evidenceDo(evidence.None), "%s; rule settle: a row may take %s from its insert to its commit, because %s", head, s.Capture.Settle, evidence.None)
+		s.warn("cursor", s.evidenceDo(evidence.None), "%s; rule settle: a row may take %s from its insert to its commit, because %s", head, short(s.Capture.Settle), evidence.None)
 	default:
 		s.ok("cursor", "%s; rule transactions: what an open one may still insert is read again until it has ended", head)
 	}
+}
+
+// short writes a length of time as a config does: 24h and not 24h0m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func (s *source) evidence(ctx context.Context) (e sources.Evidence, err error) {
@@ -234,7 +264,7 @@ func (s *source) evidence(ctx context.Context) (e sources.Evidence, err error) {
 // evidenceDo says how a server can be made to show its transactions.
 func (s *source) evidenceDo(why string) []string {
 	if strings.Contains(why, "PROCESS") && s.about.Account != "" {
-		return do("Have a DBA let the account see open transactions (it sees no data by that):", "GRANT PROCESS ON *.* TO "+s.about.Account+";")
+		return do("Have a DBA let the account see open transactions (it then sees the other sessions' statements, too):", "GRANT PROCESS ON *.* TO "+s.about.Account+";")
 	}
 	return do("read from the server that the parking system writes to, if that may be; else set settle to the longest that a transaction of it can take")
 }
@@ -298,21 +328,27 @@ func (s *source) checkTypes(ctx context.Context) {
 		return
 	}
 	name := s.reader.Order()[0].Name
-	if !s.indexed() && s.rows() > fewRows*10 {
-		s.warn("stored types", do("see to the index first"), "the types that %s is stored as were not counted: without an index that means to sort the whole table many times", name)
+	if !s.indexed() && s.rows() > fewRows { // to count means to sort the whole table many times
+		s.tellTypes(s.reader.CheckTypes(ctx), "the first and the last value of %s are stored as one type; without an index they were not counted", name)
 		return
 	}
 	types, err := s.reader.StoredTypes(ctx)
-	if mistake, ok := errors.AsType[*sources.ConfigError](err); ok {
+	if types.String() == "" {
+		s.tellTypes(err, "there is no value of %s yet", name)
+		return
+	}
+	s.tellTypes(err, "the values of %s sort with one another: %s", name, types.String())
+}
+
+// tellTypes tells what looking at stored types came to.
+func (s *source) tellTypes(err error, ok string, args ...any) {
+	if mistake, mixed := errors.AsType[*sources.ConfigError](err); mixed {
 		s.fail("stored types", Config, do("name another cursor, or have the odd values mended at their source; sync refuses to read by this one"), "%v", s.place(mistake))
 		return
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		s.fail("stored types", Database, do("see what the message says"), "%v", err)
-	case types.String() == "":
-		s.ok("stored types", "there is no value of %s yet", name)
-	default:
-		s.ok("stored types", "the values of %s sort with one another: %s", name, types.String())
+		return
 	}
+	s.ok("stored types", ok, args...)
 }

@@ -44,8 +44,8 @@ func (c *Checker) gate(ctx context.Context) {
 	}
 	if fault, ok := errors.AsType[*sink.TLSError](err); ok {
 		r.fail("gate", Gate, do(
-			"see that this PC's clock is right ("+c.Now().UTC().Format("2006-01-02 15:04")+" UTC) and that no login page or proxy of the network answers in the gate's place;",
-			"a certificate of the city's own goes into sink.ca_file"),
+			"See that sink.url is right, that this PC's clock is ("+c.Now().UTC().Format("2006-01-02 15:04")+" UTC), and that no login page or proxy of the network answers in the gate's place.",
+			"A certificate of the city's own goes into sink.ca_file."),
 			"%s: %s", at, fault.Problem)
 		return
 	}

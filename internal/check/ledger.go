@@ -27,6 +27,10 @@ func (c *Checker) ledger(ctx context.Context) {
 		r.fail("ledger", Database, do("mend what the message says; sync and run do not begin without the ledger"), "%v", err)
 		return
 	}
+	if !exists(filepath.Dir(path)) {
+		r.fail("ledger", Database, do("make the folder, or name another place as ledger.dsn"), "the folder %s is not there", filepath.Dir(path))
+		return
+	}
 	// SQLite keeps files beside the ledger, so the folder counts too.
 	paths := []string{filepath.Dir(path)}
 	for _, p := range []string{path, path + "-wal", path + "-shm", path + ".lock"} {

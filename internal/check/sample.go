@@ -66,8 +66,8 @@ func (s *source) checkMapping() {
 	}
 	s.tellMapped(found, mapped, newest)
 	if clashes > 0 {
-		s.fail("flow_no", Config, do("make flow_no of what identifies a row, such as { expr: '\"EX\" + string(id) }' }, with something of the source's own before it; the platform ignores the second of two, and parkbridge keeps it as invalid"),
-			"%s have a flow_no that another has: %s", ofNewest(clashes, len(rows)), twice)
+		s.fail("flow_no", Config, do("make flow_no of what identifies a row, such as { expr: '\"EX\" + string(id)' }, with something of the source's own before it; the platform ignores the second of two, and parkbridge keeps it as invalid"),
+			"a flow_no is made twice, in %s: %s", ofNewest(clashes, len(rows)), twice)
 	} else if mapped > 0 {
 		s.ok("flow_no", "each of %d is the only one", mapped)
 	}
@@ -139,24 +139,37 @@ func age(d time.Duration) string {
 	case d >= 2*time.Hour:
 		return fmt.Sprintf("%d hours %s", int(d.Hours()), word)
 	}
-	return fmt.Sprintf("%d minutes %s", int(d.Minutes()), word)
+	if n := int(d.Minutes()); n != 1 {
+		return fmt.Sprintf("%d minutes %s", n, word)
+	}
+	return "1 minute " + word
 }
 
 // tellSerials finds parking serials that stand for no parking.
 func (s *source) tellSerials(serials map[string]int, mapped int) {
-	told := false
-	for _, serial := range slices.Sorted(maps.Keys(serials)) {
-		n := serials[serial]
-		if n < serialRows || n*serialShare <= mapped || slices.Contains(s.c.Config.Sink.UnorderedSerials, serial) {
-			continue
+	var shared []string
+	for serial, n := range serials {
+		if n >= serialRows && n*serialShare > mapped && !slices.Contains(s.c.Config.Sink.UnorderedSerials, serial) {
+			shared = append(shared, serial)
 		}
-		told = true
-		s.warn("parking_serial", do("if it stands for no parking, put it into sink.unordered_serials: [\""+serial+"\"]; records of one serial go one after another, and thousands of one go slowly"),
-			"%q is the serial of %d of %d rows", serial, n, mapped)
 	}
-	if !told && mapped > 0 {
-		s.ok("parking_serial", "none is shared by many rows")
+	if shared == nil {
+		if mapped > 0 {
+			s.ok("parking_serial", "none is shared by many rows")
+		}
+		return
 	}
+	slices.SortFunc(shared, func(a, b string) int { return cmp.Or(cmp.Compare(serials[b], serials[a]), cmp.Compare(a, b)) })
+	var names, counts []string
+	for _, serial := range shared[:min(len(shared), 5)] {
+		names, counts = append(names, fmt.Sprintf("%q", serial)), append(counts, fmt.Sprintf("%q is that of %d", serial, serials[serial]))
+	}
+	more := ""
+	if len(shared) > 5 {
+		more = fmt.Sprintf(" and %d more are those of many", len(shared)-5)
+	}
+	s.warn("parking_serial", do("if it stands for no parking, say sink.unordered_serials: ["+strings.Join(names, ", ")+"]; records of one serial go one after another, and thousands of one go slowly"),
+		"of %d rows, %s%s", mapped, strings.Join(counts, ", "), more)
 }
 
 // problem is one kind of problem of one field.

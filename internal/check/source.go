@@ -136,11 +136,7 @@ func (s *source) account() {
 		}
 		return
 	}
-	var lines []string
-	if len(a.Revokes) == 0 || !strings.Contains(a.Account, "parkbridge") { // the name of the account that would be made
-		lines = append(lines, "parkbridge never writes here; an account that cannot is the proof. A DBA makes one, for dsn:")
-		lines = append(lines, a.Readers...)
-	}
+	lines := append(do("parkbridge never writes here; an account that cannot is the proof. A DBA makes one, for dsn:"), a.Readers...)
 	if len(a.Revokes) > 0 {
 		lines = append(lines, "Or, if no other program uses this account:")
 		lines = append(lines, a.Revokes...)
@@ -253,12 +249,20 @@ func (s *source) read(ctx context.Context) {
 		}
 		return
 	}
-	whose, what := Database, "see what the message says; a time-out means that the table is read without an index (see below), or that statement_timeout is too short"
-	if planErr != nil && !errors.Is(planErr, sources.ErrNoInspector) && (s.Where != "" || s.Query != "") {
-		// The statement is not even understood, and where or query are the person's.
-		whose, what = Config, "try the condition or SELECT in the database's own tool, and correct it in the configuration"
+	if errors.Is(err, sources.ErrNullKey) {
+		return // which is told of the key
 	}
-	s.fail("rows", whose, do(what), "%v", err)
+	key := "where"
+	if s.Query != "" {
+		key = "query"
+	}
+	if planErr != nil && !errors.Is(planErr, sources.ErrNoInspector) && (s.Where != "" || s.Query != "") {
+		// The statement is not even understood, and this part of it is the person's.
+		s.fail("rows", Config, do("try it in the database's own tool, and correct it in the configuration"), "%v",
+			s.place(&sources.ConfigError{Source: s.Name, Key: key, Problem: "is refused by the database: " + err.Error()}))
+		return
+	}
+	s.fail("rows", Database, do("see what the message says; a time-out means that the table is read without an index (see below), or that statement_timeout is too short"), "%v", err)
 }
 
 func exists(path string) bool {

@@ -42,6 +42,9 @@ func (d *db) About(ctx context.Context, table []string) (sources.About, error) {
 		name = dialect{}.Quote(table[0]) + "." + dialect{}.Quote(table[1])
 	}
 	own := "'parkbridge'@" + host
+	if a.Account == own {
+		own = "'parkbridge_reader'@" + host
+	}
 	a.Readers = []string{
 		"CREATE USER " + own + " IDENTIFIED BY 'a-password' WITH MAX_USER_CONNECTIONS 4;",
 		"GRANT SELECT ON " + name + " TO " + own + ";",
@@ -192,8 +195,8 @@ func (d *db) Plan(ctx context.Context, query string, args []any) (plan sources.P
 		for i, name := range names {
 			step[strings.ToLower(name)] = cells[i].String
 		}
-		text, seek, touched := readStep(step)
-		steps, plan.Seek, plan.Rows = append(steps, text), plan.Seek && seek, plan.Rows+touched
+		text, seek, sorts, touched := readStep(step)
+		steps, plan.Seek, plan.Sorts, plan.Rows = append(steps, text), plan.Seek && seek, plan.Sorts || sorts, plan.Rows+touched
 	}
 	plan.Steps = strings.Join(steps, "; ")
 	return plan, rows.Err()
@@ -203,12 +206,12 @@ func (d *db) Plan(ctx context.Context, query string, args []any) (plan sources.P
 // in MySQL's manual); "index" walks all of one, "ALL" all of the table.
 var seeks = []string{"range", "ref", "ref_or_null", "eq_ref", "const", "system"}
 
-func readStep(step map[string]string) (text string, seek bool, rows int64) {
+func readStep(step map[string]string) (text string, seek, sorts bool, rows int64) {
 	_, _ = fmt.Sscan(step["rows"], &rows) // NULL where nothing is read
-	sorts := strings.Contains(step["extra"], "Using filesort")
+	sorts = strings.Contains(step["extra"], "Using filesort")
 	switch {
 	case step["type"] == "":
-		return strings.ToLower(step["extra"]), true, rows // nothing is read: "Impossible WHERE"
+		return strings.ToLower(step["extra"]), true, sorts, rows // nothing is read: "Impossible WHERE"
 	case step["key"] != "":
 		text = step["type"] + " on " + step["table"] + " by " + step["key"]
 	default:
@@ -217,5 +220,5 @@ func readStep(step map[string]string) (text string, seek bool, rows int64) {
 	if sorts {
 		text += ", filesort"
 	}
-	return text, slices.Contains(seeks, step["type"]) && !sorts, rows
+	return text, slices.Contains(seeks, step["type"]), sorts, rows
 }

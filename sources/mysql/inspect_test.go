@@ -59,17 +59,19 @@ func TestPlanSteps(t *testing.T) {
 		step map[string]string
 		text string
 		seek bool
+		sort bool
 		rows int64
 	}{
-		{map[string]string{"type": "range", "table": "pass", "key": "PRIMARY", "rows": "3", "extra": "Using where"}, "range on pass by PRIMARY", true, 3},
-		{map[string]string{"type": "range", "table": "pass", "key": "pass_op", "rows": "3", "extra": "Using index condition; Using filesort"}, "range on pass by pass_op, filesort", false, 3},
-		{map[string]string{"type": "index", "table": "pass", "key": "pass_op", "rows": "1000", "extra": "Using where"}, "index on pass by pass_op", false, 1000},
-		{map[string]string{"type": "ALL", "table": "pass", "rows": "90000", "extra": "Using where; Using filesort"}, "ALL on pass, filesort", false, 90000},
-		{map[string]string{"extra": "Impossible WHERE noticed after reading const tables"}, "impossible where noticed after reading const tables", true, 0},
+		{map[string]string{"type": "range", "table": "pass", "key": "PRIMARY", "rows": "3", "extra": "Using where"}, "range on pass by PRIMARY", true, false, 3},
+		{map[string]string{"type": "range", "table": "pass", "key": "pass_op", "rows": "3", "extra": "Using index condition; Using filesort"}, "range on pass by pass_op, filesort", true, true, 3},
+		{map[string]string{"type": "index", "table": "pass", "key": "pass_op", "rows": "1000", "extra": "Using where"}, "index on pass by pass_op", false, false, 1000},
+		{map[string]string{"type": "ALL", "table": "pass", "rows": "90000", "extra": "Using where; Using filesort"}, "ALL on pass, filesort", false, true, 90000},
+		{map[string]string{"extra": "Impossible WHERE noticed after reading const tables"}, "impossible where noticed after reading const tables", true, false, 0},
 	} {
-		text, seek, rows := readStep(c.step)
+		text, seek, sorts, rows := readStep(c.step)
 		require.Equal(t, c.text, text)
 		require.Equal(t, c.seek, seek, text)
+		require.Equal(t, c.sort, sorts, text)
 		require.Equal(t, c.rows, rows, text)
 	}
 }

@@ -68,11 +68,15 @@ func (d *db) About(ctx context.Context, table []string) (sources.About, error) {
 			a.Revokes = append(a.Revokes, fmt.Sprintf("REVOKE %s ON %s FROM %s;", all, r.name, grantee))
 		}
 	}
+	reader := "parkbridge"
+	if a.Account == reader {
+		reader += "_reader"
+	}
 	a.Readers = []string{
-		"CREATE ROLE parkbridge LOGIN PASSWORD 'a-password' CONNECTION LIMIT 4;",
-		"GRANT CONNECT ON DATABASE " + database + " TO parkbridge;",
-		"GRANT USAGE ON SCHEMA " + r.schema + " TO parkbridge;",
-		"GRANT SELECT ON " + r.name + " TO parkbridge;",
+		"CREATE ROLE " + reader + " LOGIN PASSWORD 'a-password' CONNECTION LIMIT 4;",
+		"GRANT CONNECT ON DATABASE " + database + " TO " + reader + ";",
+		"GRANT USAGE ON SCHEMA " + r.schema + " TO " + reader + ";",
+		"GRANT SELECT ON " + r.name + " TO " + reader + ";",
 	}
 	return a, nil
 }
@@ -147,7 +151,12 @@ func (n *node) walk(plan *sources.Plan, steps *[]string) {
 	if n.Type != "Limit" && n.Type != "Result" {
 		*steps = append(*steps, step)
 	}
-	if strings.HasPrefix(n.Type, "Index") && n.Cond == "" || n.Type == "Sort" || strings.Contains(n.Type, "Scan") && !strings.HasPrefix(n.Type, "Index") && n.Type != "Subquery Scan" {
+	switch {
+	case n.Type == "Sort":
+		plan.Sorts = true
+	case strings.Contains(n.Type, "Index"):
+		plan.Seek = plan.Seek && n.Cond != ""
+	case strings.Contains(n.Type, "Scan") && len(n.Plans) == 0:
 		plan.Seek = false
 	}
 	if strings.Contains(n.Type, "Scan") && len(n.Plans) == 0 {

@@ -72,20 +72,20 @@ func (d *db) Plan(ctx context.Context, query string, args []any) (sources.Plan, 
 		}
 		steps = append(steps, step)
 	}
-	plan.Steps, plan.Seek = strings.Join(steps, "; "), isSeek(steps)
+	plan.Steps = strings.Join(steps, "; ")
+	plan.Seek, plan.Sorts = readSteps(steps)
 	return plan, classed(rows.Err())
 }
 
-// isSeek reads the output of EXPLAIN QUERY PLAN (https://www.sqlite.org/eqp.html):
+// readSteps reads the output of EXPLAIN QUERY PLAN (https://www.sqlite.org/eqp.html):
 // SEARCH visits some rows of an index, SCAN all of them; a sort of the RIGHT PART
 // or the LAST TERM of ORDER BY sorts ties alone.
-func isSeek(steps []string) bool {
-	seek := false
+func readSteps(steps []string) (seek, sorts bool) {
+	scans := false
 	for _, step := range steps {
-		if strings.HasPrefix(step, "SCAN") || step == "USE TEMP B-TREE FOR ORDER BY" {
-			return false
-		}
+		scans = scans || strings.HasPrefix(step, "SCAN")
 		seek = seek || strings.HasPrefix(step, "SEARCH")
+		sorts = sorts || step == "USE TEMP B-TREE FOR ORDER BY"
 	}
-	return seek
+	return seek && !scans, sorts
 }
