@@ -15,42 +15,44 @@ import (
 // what counts is what this program may do to it, which it opens read-only.
 func (d *db) About(ctx context.Context, _ []string) (sources.About, error) {
 	var a sources.About
-	folder := filepath.Dir(d.path)
-	wal, err := writeAhead(d.path)
-	if err != nil {
-		return a, err
-	}
-	if may, known := sources.MayWrite(folder); wal && known && !may {
-		name := filepath.Base(d.path)
-		a.Risks = append(a.Risks, sources.Risk{
-			Found: fmt.Sprintf("the file is in WAL mode and this account may make no files in %s, so it can be read only while the parking system has it open", folder),
-			Do:    fmt.Sprintf("let this account make files in that folder (parkbridge leaves none but %[1]s-shm and %[1]s-wal, which SQLite needs), or run parkbridge as the account that the parking system runs as", name),
-		})
+	if risk, is := d.walRisk(); is {
+		a.Risks = append(a.Risks, risk)
 	}
 	a.Notes = append(a.Notes, "opened read-only")
 	if may, known := sources.MayWrite(d.path); may && known {
 		a.Notes = append(a.Notes, "this account could write to the file, which parkbridge does not need")
 	}
 	var version string
-	err = d.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
+	err := d.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
 	a.Version = "SQLite " + version
 	return a, classed(err)
 }
 
+// walRisk tells of a file in WAL mode whose side files this account may not make.
+// SQLite itself could not say so, for it cannot read such a file.
+func (d *db) walRisk() (sources.Risk, bool) {
+	folder, name := filepath.Dir(d.path), filepath.Base(d.path)
+	may, known := sources.MayWrite(folder)
+	if may || !known || !writeAhead(d.path) {
+		return sources.Risk{}, false
+	}
+	return sources.Risk{
+		Found: fmt.Sprintf("the file is in WAL mode and this account may make no files in %s, so it can be read only while the parking system has it open", folder),
+		Do:    fmt.Sprintf("let this account make files in that folder (parkbridge leaves none but %[1]s-shm and %[1]s-wal, which SQLite needs), or run parkbridge as the account that the parking system runs as", name),
+	}, true
+}
+
 // writeAhead tells from the file's header whether it is in WAL mode: bytes 18 and
-// 19 are 2 then (https://www.sqlite.org/fileformat.html). SQLite itself could not
-// say so where it may not make the files that WAL needs.
-func writeAhead(path string) (bool, error) {
+// 19 are 2 then (https://www.sqlite.org/fileformat.html).
+func writeAhead(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return false
 	}
 	defer f.Close()
 	head := make([]byte, 20)
-	if _, err := io.ReadFull(f, head); err != nil {
-		return false, nil //nolint:nilerr // an empty file is an empty database
-	}
-	return head[18] == 2, nil
+	_, err = io.ReadFull(f, head) // an empty file is an empty database
+	return err == nil && head[18] == 2
 }
 
 // Plan implements [sources.Inspector]. SQLite gives no estimate of rows.
