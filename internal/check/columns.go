@@ -103,9 +103,9 @@ func unfit(rule mapping.Rule, field sink.Field, column sources.Column, charset s
 	case field.Kind == sink.KindTime && rule.Values == nil:
 		switch {
 		case (k == aNumber || k == aFloat) && len(rule.Format) == 0:
-			return Fail, "a time needs to know how it is counted", "give the rule its format, such as unix, unix_ms, ole, ticks or yyyyMMddHHmmss"
+			return Fail, "a time needs to know how it is counted", "give the rule its format, such as unix, unix_ms, ole or yyyyMMddHHmmss"
 		case k == aClock:
-			return Fail, "a time needs a date too", "join the two columns: { expr: 'day + \" \" + clock', format: \"yyyy-MM-dd HH:mm:ss\" }"
+			return Fail, "a time needs a date too", "join it with the column of its date in an expr; Mapping by example in the README has how"
 		case k == aBool, k == bytes:
 			return Fail, "that is no time", "name the column that holds the time"
 		}
