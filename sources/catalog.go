@@ -108,8 +108,8 @@ func (e *Explorer) Tables(ctx context.Context) ([]Table, error) {
 // Count counts a table's rows, most at the most.
 func (e *Explorer) Count(ctx context.Context, t *Table, most int) (int, error) {
 	one := Column{Name: "one", Integer: true}
-	sql := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 AS one FROM %s LIMIT %d) AS few", e.from(t), most)
-	rows, err := e.query(ctx, sql, []Field{{Column: one}})
+	few, args := limited("SELECT 1 AS one FROM "+e.from(t), most)
+	rows, err := e.query(ctx, "SELECT COUNT(*) FROM ("+few+") AS few", []Field{{Column: one}}, args)
 	if err != nil {
 		return 0, fmt.Errorf("counting rows of %s: %w", t, err)
 	}
@@ -145,7 +145,8 @@ func (e *Explorer) Newest(ctx context.Context, t *Table, columns, by []string, l
 		// PostgreSQL sorts NULL above all.
 		sql += " WHERE " + e.dialect.Quote(by[0]) + " IS NOT NULL ORDER BY " + strings.Join(order, ", ")
 	}
-	rows, err := e.query(ctx, sql+fmt.Sprintf(" LIMIT %d", limit), fields)
+	sql, args := limited(sql, limit)
+	rows, err := e.query(ctx, sql, fields, args)
 	if err != nil {
 		return nil, fmt.Errorf("reading a few rows of %s: %w", t, err)
 	}
@@ -172,11 +173,14 @@ func (e *Explorer) from(t *Table) string {
 	return strings.Join(parts, ".")
 }
 
-func (e *Explorer) query(ctx context.Context, sql string, fields []Field) ([][]Value, error) {
+// limited makes a SELECT give at most n rows.
+func limited(sql string, n int) (string, []any) { return fmt.Sprintf("%s LIMIT %d", sql, n), nil }
+
+func (e *Explorer) query(ctx context.Context, sql string, fields []Field, args []any) ([][]Value, error) {
 	conn, err := e.db.Connect(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := conn.Query(ctx, sql, fields, nil)
+	rows, err := conn.Query(ctx, sql, fields, args)
 	return rows, errors.Join(err, conn.Close())
 }

@@ -154,7 +154,7 @@ func candidates(ctx context.Context, e *sources.Explorer, table string) ([]*draf
 		return nil, err
 	}
 	if len(tables) == 0 {
-		return nil, misuse("this account sees no table of the database; grant it SELECT on the one it is to read, or name another database in the DSN")
+		return nil, misuse("the database has no table that this account may read; grant it SELECT on the one of the releases, or name another database in the DSN")
 	}
 	all := draft.Candidates(tables, time.Now())
 	looked := all[:min(len(all), initTables)]
@@ -232,6 +232,9 @@ func (a *app) ask(all []*draft.Candidate, stdin io.Reader) (*draft.Candidate, er
 }
 
 func unclear(all []*draft.Candidate) error {
+	if all[0].Score < 30 {
+		return misuse("no table looks like one of exception releases; if you know which it is, name it with --table")
+	}
 	return misuse("no table stands out; choose one of the list with --table, such as --table %s", all[0].Name)
 }
 

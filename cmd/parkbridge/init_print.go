@@ -17,7 +17,7 @@ func (a *app) printCandidates(to io.Writer, all []*draft.Candidate) {
 	t := (&app{stdout: to}).table("CANDIDATE", ">SCORE", ">ROWS", "NEWEST", "WHY")
 	shown := 0
 	for _, c := range all {
-		if shown == initShown || c.Score == 0 && shown > 0 {
+		if shown == initShown || c.Score == 0 && all[0].Score > 0 {
 			break
 		}
 		shown++

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/text/encoding/simplifiedchinese"
@@ -164,7 +166,7 @@ var vendors = []vendor{
 				table := fmt.Sprintf("YCFX%02d", month+1)
 				lot.Exec(t, "CREATE TABLE "+table+" (XH INTEGER NOT NULL, CPH TEXT, FXRQ TEXT, FXSJ TEXT, CZY TEXT, FXYY TEXT)")
 				for i := range vendorRows {
-					lot.Exec(t, "INSERT INTO "+table+" VALUES (?, ?, ?, ?, 'B', 'C')", i+1, plateOf(i), fmt.Sprintf("2026-%02d-20", month+1), fmt.Sprintf("10:%02d:00", i))
+					lot.Exec(t, "INSERT INTO "+table+" VALUES (?, ?, '2026-11-20', ?, 'B', 'C')", i+1, plateOf(i), fmt.Sprintf("10:%02d:00", i))
 				}
 			}
 		},
@@ -235,6 +237,7 @@ func TestInitVendors(t *testing.T) {
 			for _, private := range append(v.private, d.lot.DSN) {
 				require.NotContains(t, stdout+string(raw), private)
 			}
+			watchQueries(t, v, d)
 			if v.delivered < 0 {
 				return
 			}
@@ -252,6 +255,62 @@ func TestInitVendors(t *testing.T) {
 				require.Regexp(t, `^2026-11-20T0[2-9]:`, r["operate_time"])
 			}
 		})
+	}
+}
+
+// watched is a database that notes what is asked of it.
+type watched struct {
+	sources.DB
+	sources.Catalog
+	queries *[]string
+}
+
+func (w watched) Columns(ctx context.Context, list, from string) ([]sources.Column, error) {
+	*w.queries = append(*w.queries, "SELECT "+list+" FROM "+from+" LIMIT 0")
+	return w.DB.Columns(ctx, list, from)
+}
+
+func (w watched) Connect(ctx context.Context, evidence bool) (sources.Conn, error) {
+	c, err := w.DB.Connect(ctx, evidence)
+	return watchedConn{c, w.queries}, err
+}
+
+type watchedConn struct {
+	sources.Conn
+	queries *[]string
+}
+
+func (w watchedConn) Query(ctx context.Context, sql string, fields []sources.Field, args []any) ([][]sources.Value, error) {
+	*w.queries = append(*w.queries, sql)
+	return w.Conn.Query(ctx, sql, fields, args)
+}
+
+// watchQueries holds init to being a good guest: whatever it asks of a table is
+// a SELECT of a bounded number of rows, and none of pictures.
+func watchQueries(t *testing.T, v vendor, d *drafter) {
+	t.Helper()
+	var queries []string
+	driver := drivers()[v.engine]
+	open := driver.Open
+	driver.Open = func(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect, error) {
+		db, dialect, err := open(ctx, cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		return watched{db, db.(sources.Catalog), &queries}, dialect, nil
+	}
+	e, err := sources.Explore(t.Context(), sources.NewRegistry(driver), sources.Config{Driver: v.engine, DSN: sources.Secret(d.lot.DSN), StatementTimeout: initTimeout})
+	require.NoError(t, err)
+	_, err = candidates(t.Context(), e, "")
+	require.NoError(t, err)
+	require.NoError(t, e.Close())
+	require.NotEmpty(t, queries)
+	for _, q := range queries {
+		require.Regexp(t, `^SELECT .* LIMIT (0|50|1001\) AS few)$`, q)
+		require.NotContains(t, strings.Replace(q, "COUNT(*)", "", 1), "*", q)
+		for _, blob := range v.blobs {
+			require.NotRegexp(t, "[\"`]"+blob+"[\"`]", q)
+		}
 	}
 }
 
@@ -275,6 +334,139 @@ func TestInitLoads(t *testing.T) {
 	}
 }
 
-var _ = json.Marshal
-var _ = draft.Platform
-var _ = sources.StartLatest
+// Every mistake in calling init, and what it says.
+func TestInitMistakes(t *testing.T) {
+	t.Parallel()
+	d := &drafter{dir: t.TempDir()}
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600))
+	}
+	lot := func(name string, statements ...string) {
+		db, err := sql.Open("sqlite", sources.FileURI(filepath.Join(d.dir, name)))
+		require.NoError(t, err)
+		for _, s := range append(statements, "PRAGMA user_version = 1") {
+			_, err := db.ExecContext(t.Context(), s)
+			require.NoError(t, err)
+		}
+		require.NoError(t, db.Close())
+	}
+	write("there.yaml", "mine")
+	write("not-a-database.db", strings.Repeat("this is no database. ", 100))
+	lot("empty.db")
+	lot("dull.db", "CREATE TABLE a (x INTEGER PRIMARY KEY, y TEXT)", "CREATE TABLE b (x INTEGER PRIMARY KEY, y TEXT)")
+	lot("twins.db",
+		"CREATE TABLE abnormal_a (id INTEGER PRIMARY KEY, plate_no TEXT, op_time TEXT, operator TEXT, reason TEXT)",
+		"CREATE TABLE abnormal_b (id INTEGER PRIMARY KEY, plate_no TEXT, op_time TEXT, operator TEXT, reason TEXT)")
+	const password = "hush-hush"
+	var out strings.Builder
+	for _, args := range []string{
+		"",
+		"--driver oracle --dsn x",
+		"--driver sqlite",
+		"--driver postgres",
+		"--driver mysql",
+		"--driver mysql --dsn-env NO_SUCH_DSN",
+		"--driver mysql --dsn-env 1$",
+		"--driver mysql --dsn root:" + password + "@localhost",
+		"--driver postgres --dsn postgres://root:" + password + "@[::1",
+		"--driver sqlite --dsn .",
+		"--driver sqlite --dsn not-a-database.db",
+		"--driver sqlite --dsn empty.db",
+		"--driver sqlite --dsn dull.db",
+		"--driver sqlite --dsn twins.db",
+		"--driver sqlite --dsn twins.db --table abnormal_c",
+		"--driver sqlite --dsn twins.db --table abnormal_a --out there.yaml",
+		"--driver sqlite --dsn twins.db --table abnormal_a --start lastest",
+		"--driver sqlite --dsn twins.db --table abnormal_a --url gate",
+		"--driver sqlite --dsn twins.db --table abnormal_a --json --out -",
+		"--driver sqlite --dsn twins.db abnormal_a",
+	} {
+		code, stdout, stderr := d.run(t.Context(), append([]string{"init"}, strings.Fields(args)...)...)
+		require.NotZero(t, code, args)
+		require.NotContains(t, stdout+stderr, password)
+		fmt.Fprintf(&out, "$ parkbridge init %s\n%s%s[exit code %d]\n\n", args, stdout, stderr, code)
+		require.NoFileExists(t, filepath.Join(d.dir, "config.yaml"))
+	}
+	golden(t, "mistakes.txt", out.String())
+	for args, want := range map[string]string{ // the rest is the system's own words
+		"--driver mysql --dsn root:" + password + "@tcp(127.0.0.1:1)/lot":                             "parkbridge: connecting to the database: dial tcp 127.0.0.1:1: ",
+		"--driver sqlite --dsn no-such.db":                                                            "parkbridge: connecting to the database: the SQLite file is not there: ",
+		"--driver sqlite --dsn twins.db --table abnormal_a --out " + filepath.Join("no", "such.yaml"): "parkbridge: writing the config: open " + filepath.Join("no", "such.yaml"),
+	} {
+		code, stdout, stderr := d.run(t.Context(), append([]string{"init"}, strings.Fields(args)...)...)
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, stderr, want)
+		require.NotContains(t, stdout+stderr, password)
+	}
+	raw, err := os.ReadFile(filepath.Join(d.dir, "there.yaml"))
+	require.NoError(t, err)
+	require.Equal(t, "mine", string(raw))
+}
+
+// The other ways to ask for a draft: of a table by name, onto the screen, over
+// an old file, as JSON.
+func TestInitForms(t *testing.T) {
+	t.Parallel()
+	d := newDrafter(t, vendors[2])
+	code, stdout, stderr := d.run(t.Context(), d.args("--out", "-", "--park-uuid", "49f0cc52", "--start", "earliest", "--table", "manualopenlog")...)
+	require.Zero(t, code)
+	require.True(t, strings.HasPrefix(stdout, "# Drafted by parkbridge init from ManualOpenLog."), stdout)
+	require.Contains(t, stdout, "  park_uuid: 49f0cc52  ")
+	require.Contains(t, stdout, "    start: earliest\n")
+	require.Contains(t, stderr, "Wrote the config for ManualOpenLog. One line of it is for a person to decide:")
+	require.NoFileExists(t, filepath.Join(d.dir, "config.yaml"))
+
+	code, _, _ = d.run(t.Context(), d.args("-c", "north.yaml")...)
+	require.Zero(t, code)
+	code, stdout, stderr = d.run(t.Context(), d.args("--out", "north.yaml", "--force", "--json")...)
+	require.Zero(t, code, stderr)
+	golden(t, "english-sqlite.json", stdout)
+	var out initJSON
+	require.NoError(t, json.Unmarshal([]byte(stdout), &out))
+	raw, err := os.ReadFile(filepath.Join(d.dir, "north.yaml"))
+	require.NoError(t, err)
+	for _, decision := range out.Decide {
+		require.Contains(t, strings.Split(string(raw), "\n")[decision.Line-1], "# DECIDE: ")
+	}
+
+	// A DSN of a variable stays one, and is asked for where it is not set.
+	d.env = append(d.env, "LOT_FILE="+d.lot.DSN)
+	code, stdout, stderr = d.run(t.Context(), "init", "--driver", "sqlite", "--dsn-env", "LOT_FILE", "--force")
+	require.Zero(t, code, stderr)
+	require.NotContains(t, stdout, "LOT_FILE")
+	raw, err = os.ReadFile(filepath.Join(d.dir, "config.yaml"))
+	require.NoError(t, err)
+	require.Contains(t, string(raw), "    dsn: ${LOT_FILE}\n")
+	code, stdout, _ = d.run(t.Context(), "init", "--driver", "sqlite", "--dsn-env", "LOT_FILE", "--dsn", d.lot.DSN, "--force")
+	require.Zero(t, code)
+	require.NotContains(t, stdout, "LOT_FILE")
+	d.env = nil
+	code, stdout, _ = d.run(t.Context(), "init", "--driver", "sqlite", "--dsn-env", "LOT_FILE", "--dsn", d.lot.DSN, "--force")
+	require.Zero(t, code)
+	require.Contains(t, stdout, "LOT_FILE")
+	require.Contains(t, stdout, "the text that --dsn had")
+	require.NotContains(t, stdout, d.lot.DSN)
+}
+
+// A person at a terminal is asked; whoever is not there is not.
+func TestInitAsks(t *testing.T) {
+	t.Parallel()
+	table := func(name string) sources.Table { return sources.Table{Name: []string{name}, Rows: 1} }
+	all := draft.Candidates([]sources.Table{table("a"), table("b")}, time.Now())
+	for answer, want := range map[string]string{"\n": "a", "B\n": "b", " b \r\n": "b", "c\n": "", "": ""} {
+		var out bytes.Buffer
+		a := &app{stdout: &out}
+		c, err := a.choose(all, strings.NewReader(answer))
+		require.Contains(t, out.String(), "Which one is it?")
+		if want == "" {
+			require.Error(t, err, "%q", answer)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, want, c.Name)
+	}
+	var out bytes.Buffer
+	_, err := (&app{stdout: &out}).ask(all, strings.NewReader("b\n"))
+	require.ErrorContains(t, err, "with --table")
+	require.Empty(t, out.String())
+}

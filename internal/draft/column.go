@@ -54,21 +54,23 @@ func mended(comment string) string {
 // things that are no field of a release, or may be very long.
 var heavyType = regexp.MustCompile(`(?i)blob|bytea|image|binary|clob|long|mediumtext|json|xml|geom|point|polygon|vector|oid|\[\]|hstore`)
 
-var shortBinary = regexp.MustCompile(`(?i)^(?:var)?binary\((\d+)\)`)
+var sized = regexp.MustCompile(`(?i)^[a-z ]*(binary|char)[a-z ]*\((\d+)\)`)
 
-// heavy reports whether a column is left alone, in the sample and in the draft.
+// heavy reports whether a column is left alone, in the sample and in the draft:
+// by its type or, for texts that may be long, by its name.
 func heavy(c sources.TableColumn) bool {
-	if m := shortBinary.FindStringSubmatch(c.Type); m != nil {
-		n, err := strconv.Atoi(m[1])
-		return err != nil || n > 64 // a short one may hold text
+	if m := sized.FindStringSubmatch(c.Type); m != nil {
+		if n, err := strconv.Atoi(m[2]); err == nil && n <= 64 {
+			return false // short enough for anything; bytes may be text
+		}
 	}
 	if c.Type == "" || heavyType.MatchString(c.Type) {
 		return true
 	}
-	l := newLabel(c.Name)
-	named, _ := l.says(pictureWords, "picture")
+	named, _ := newLabel(c.Name).says(pictureWords, "picture")
 	commented, _ := commentLabel(c.Comment).says(pictureWords, "picture")
-	return max(named, commented) >= .6
+	col := column{TableColumn: c}
+	return col.textual() && max(named, commented) >= .4
 }
 
 // temporal reports whether the type is one of date-times.

@@ -35,7 +35,7 @@ func (c *Candidate) Config(o Options) (string, []Decision) {
 	p.add("  dsn: parkbridge.db", "what became of every release; on this machine's own disk")
 	c.writeSink(p, o)
 	p.add("sources:", "")
-	p.add("  - name: "+c.sourceName(), "as commands, the ledger and the log call it")
+	p.add("  - name: "+scalar(c.sourceName()), "as commands, the ledger and the log call it")
 	p.add("    driver: "+o.Driver, "")
 	p.add("    dsn: "+dsnScalar(o.DSN), "")
 	p.add("    timezone: "+zoneName, "of date-times without a zone: what the lot's clocks show")
@@ -91,25 +91,17 @@ func (c *Candidate) sourceName() string {
 }
 
 func (c *Candidate) writeCharset(p *page) {
-	var misdeclared []string
-	for _, col := range c.columns {
-		raw := slices.ContainsFunc(col.values, func(v sources.Value) bool { return v.Kind == sources.Bytes })
-		if raw && !strings.Contains(strings.ToLower(col.Type), "binary") && c.uses(col) {
-			misdeclared = append(misdeclared, col.Name)
-		}
-	}
 	switch {
 	case c.garbled:
-		p.decide(4, "some texts are neither UTF-8 nor GBK, GB18030 or Big5. What wrote them? Set charset, here or in the rule.")
+		p.decide(4, "some texts are neither UTF-8 nor GBK nor GB18030. What wrote them? Set charset, here or in the rule.")
 		p.add("    charset: utf-8", "")
-	case c.charset == "utf-8" && misdeclared != nil:
-		p.decide(4, "the database takes the texts of %s for a single-byte charset, and their bytes are UTF-8. Look at them in the first records before you send all.",
-			strings.Join(misdeclared, ", "))
-		p.add("    charset: utf-8", "")
-	case c.charset != "" && c.charset != "utf-8":
-		p.add("    charset: "+c.charset, "the bytes are, whatever the database says")
+	case c.charset != "":
+		p.add("    charset: "+c.charset, "of the bytes that are stored, whatever the database says")
 	}
 }
+
+// plainSeries is a series' name that needs no quotes outside of brackets.
+var plainSeries = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_.-]*\{[\p{L}\p{N}_.{}-]*$`)
 
 func (c *Candidate) writeTable(p *page) {
 	switch {
@@ -121,11 +113,11 @@ func (c *Candidate) writeTable(p *page) {
 	if c.hint < .3 {
 		p.decide(4, "is every row of it an exception release? If it holds ordinary passages too, say which rows to send: where, a condition in the database's SQL.%s", c.kinds())
 	}
-	if strings.Contains(c.Name, "{") {
-		p.add("    table: "+c.Name, "")
-	} else {
-		p.add("    table: "+scalar(c.Name), "")
+	name := scalar(c.Name)
+	if plainSeries.MatchString(c.Name) {
+		name = c.Name
 	}
+	p.add("    table: "+name, "")
 	if c.Wraps {
 		p.add("    wrap: year", "")
 	}
@@ -183,7 +175,7 @@ func (c *Candidate) key() (key []string, sure bool) {
 // nil where none does.
 func (c *Candidate) likelyKey() *column {
 	var best *column
-	most := .6
+	most := .75
 	for _, col := range c.columns {
 		s, _ := col.name.says(flowWords, "flow_no")
 		t, _ := col.comment.says(flowWords, "flow_no")
@@ -268,7 +260,7 @@ func (c *column) cursorFormat() (format string, ok bool) {
 		return "", true
 	case f == "unix", f == "unix_ms":
 		return f, true
-	case f == "ole", f == "ticks": // numbers, which sort as what they mean
+	case f == "ole": // a number, which sorts as what it means
 		return "", true
 	case strings.HasPrefix(f, "yyyy") && !unpadded(c.texts):
 		return f, true

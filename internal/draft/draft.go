@@ -45,8 +45,9 @@ func (r Rows) String() string {
 		return "about " + digits
 	case RowsAtLeast:
 		return "over " + digits
+	default:
+		return "?"
 	}
-	return "?"
 }
 
 // Candidate is a table, or a series of tables, that may hold the releases.

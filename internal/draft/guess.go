@@ -48,50 +48,59 @@ func guessFields(columns []*column) map[string]*guess {
 			out[p.field], taken[p.column] = &p.guess, true
 		}
 	}
-	joinClocks(out, columns, taken)
+	joinClocks(out, columns)
 	borrowTime(out)
 	return out
 }
 
+// timeFields are the fields that are times.
+var timeFields = []string{"operate_time", "enter_time", "leave_time"}
+
 // joinClocks puts the two halves of a time that is kept in two columns together.
-func joinClocks(fields map[string]*guess, columns []*column, taken map[*column]bool) {
-	for _, name := range []string{"operate_time", "enter_time", "leave_time"} {
-		g := fields[name]
+func joinClocks(fields map[string]*guess, columns []*column) {
+	for _, field := range timeFields {
+		g := fields[field]
 		if g == nil || !g.column.clock && !g.column.times.day {
 			continue
 		}
-		at := slices.Index(columns, g.column)
-		// The other half stands beside it.
-		for _, i := range []int{at - 1, at + 1} {
-			if i < 0 || i >= len(columns) || taken[columns[i]] && fields[name].column != columns[i] && !free(fields, columns[i]) {
-				continue
-			}
-			other := columns[i]
-			if g.column.clock && other.times.day && other.textual() {
+		if other := otherHalf(fields, columns, field); other != nil {
+			g.clock = other
+			if g.column.clock {
 				g.column, g.clock = other, g.column
-			} else if g.column.times.day && g.column.textual() && other.clock {
-				g.clock = other
 			}
-			if g.clock != nil {
-				taken[g.column], taken[g.clock] = true, true
-				break
+			for _, f := range timeFields { // it was no time by itself
+				if h := fields[f]; h != nil && h != g && h.clock == nil && (h.column == g.column || h.column == g.clock) {
+					delete(fields, f)
+				}
 			}
 		}
-		if g.clock == nil && g.column.clock {
-			delete(fields, name) // a time without a day
+		if g.column.clock {
+			delete(fields, field) // a time without a day
 		}
 	}
 }
 
-// free takes a half of a time away from another time that got hold of it alone.
-func free(fields map[string]*guess, c *column) bool {
-	for _, name := range []string{"operate_time", "enter_time", "leave_time"} {
-		if g := fields[name]; g != nil && g.column == c && g.clock == nil {
-			delete(fields, name)
-			return true
+// otherHalf finds the column beside a field's that has the day for its time of
+// day, or the other way round; of two, the one that is named for the field.
+func otherHalf(fields map[string]*guess, columns []*column, field string) *column {
+	half := fields[field].column
+	var best *column
+	most := -1.0
+	for _, i := range []int{slices.Index(columns, half) + 1, slices.Index(columns, half) - 1} {
+		if i < 0 || i >= len(columns) {
+			continue
+		}
+		c := columns[i]
+		fits := c.clock && half.times.day || c.times.day && half.clock
+		joined := slices.ContainsFunc(timeFields, func(f string) bool {
+			g := fields[f]
+			return g != nil && g.clock != nil && (g.column == c || g.clock == c)
+		})
+		if named, _ := c.name.says(fieldWords, field); fits && !joined && c.textual() && half.textual() && named > most {
+			best, most = c, named
 		}
 	}
-	return false
+	return best
 }
 
 // borrowTime fills the required operate_time from the leave time where no

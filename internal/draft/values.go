@@ -40,7 +40,8 @@ func (p probe) text(v sources.Value) (string, bool) {
 }
 
 // charsets are those that bytes of unknown kind are tried with, in this order.
-var charsets = []string{"utf-8", "gbk", "gb18030", "big5"}
+// Big5 is not among them: its bytes are GBK too, though nonsense.
+var charsets = []string{"utf-8", "gbk", "gb18030"}
 
 // charsetOf finds the charset that all of some bytes decode in; "" where they
 // are all ASCII, ok is false where none fits.
@@ -99,14 +100,14 @@ func plates(texts []string) (are, none int, transform []string) {
 }
 
 // timeFormats are tried on times that are no date-times of the database, in
-// this order; "" is what a rule without a format takes. minutes and seconds
-// of a pattern may be one digit or two.
+// this order; "" is what a rule without a format takes. Days, hours and the
+// like of a pattern may have one digit or two.
 var timeFormats = func() []timeFormat {
 	var out []timeFormat
 	for _, name := range []string{
 		"", "yyyy-MM-dd HH:mm:ss", "yyyyMMddHHmmss", "yyyyMMddHHmmssSSS", "yyyy/MM/dd HH:mm:ss", "yyyy.MM.dd HH:mm:ss", "yyyy-MM-dd HH:mm",
 		"yyyy/MM/dd HH:mm", "yyyy年MM月dd日 HH:mm:ss", "yyyy年MM月dd日 HH时mm分ss秒", "yyyyMMdd HH:mm:ss", "M/d/yyyy h:mm:ss a", "yyyy-MM-dd", "yyyy/MM/dd", "yyyyMMdd",
-		"unix", "unix_ms", "ole", "ticks",
+		"unix", "unix_ms", "ole",
 	} {
 		rule := mapping.Rule{}
 		if name != "" {
@@ -241,8 +242,19 @@ var colours = []meaning{
 }
 
 var carTypes = []meaning{
-	{"储值", "4"}, {"stored", "4"}, {"月", "2"}, {"month", "2"}, {"贵宾", "3"}, {"免费", "3"}, {"vip", "3"}, {"free", "3"},
-	{"临", "1"}, {"时租", "1"}, {"temp", "1"}, {"访客", "1"}, {"visitor", "1"},
+	{"储值", "4"},
+	{"stored", "4"},
+	{"月", "2"},
+	{"month", "2"},
+	{"贵宾", "3"},
+	{"免费", "3"},
+	{"vip", "3"},
+	{"free", "3"},
+	{"临", "1"},
+	{"时租", "1"},
+	{"temp", "1"},
+	{"访客", "1"},
+	{"visitor", "1"},
 }
 
 // mean gives the gate's value for a word; "" where it cannot be guessed.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	prettytext "github.com/jedib0t/go-pretty/v6/text"
@@ -72,6 +73,9 @@ var plainScalar = regexp.MustCompile(`^[\p{L}\p{N}_]([\p{L}\p{N}_ ./-]*[\p{L}\p{
 func scalar(s string) string {
 	if plainScalar.MatchString(s) && !slices.Contains([]string{"null", "~"}, strings.ToLower(s)) {
 		return s
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s) // the escapes of Go are YAML's too
 	}
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
