@@ -93,10 +93,7 @@ func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bri
 			if err != nil {
 				return nil, cfg.Wrap(err)
 			}
-			if err := r.CheckTypes(ctx); err != nil {
-				return nil, errors.Join(cfg.Wrap(err), r.Close())
-			}
-			return bridge.Table(r), nil
+			return &typed{Reader: bridge.Table(r), check: r.CheckTypes, now: time.Now}, nil
 		},
 	}
 }
