@@ -113,10 +113,10 @@ func (c *checks) finish(ctx context.Context) error {
 	}{Checks: []checkJSON{}}
 	results := map[check.Level]string{check.OK: "ok", check.Warn: "warn", check.Fail: "fail"}
 	for _, r := range c.results {
-		switch r.Level {
-		case check.Warn:
+		if r.Level == check.Warn {
 			warnings++
-		case check.Fail:
+		}
+		if r.Level == check.Fail {
 			failures++
 			faults[r.Fault] = true
 		}
