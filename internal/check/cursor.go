@@ -18,7 +18,10 @@ const fewRows = 10000
 
 // rows is about how many there are; -1 where nobody knows.
 func (s *source) rows() int64 {
-	if s.listed {
+	switch {
+	case s.sampled && !s.sample.Full:
+		return int64(len(s.sample.Rows)) // that was all, but for those without a cursor
+	case s.listed:
 		return s.table.Rows
 	}
 	return -1
@@ -43,7 +46,7 @@ func (s *source) checkIndex() {
 	if n := s.rows(); n >= 0 {
 		about = fmt.Sprintf(" (about %d rows)", n)
 	}
-	small := s.rows() <= fewRows || s.planned && s.plan.Rows >= 0 && s.plan.Rows <= fewRows
+	small := s.rows() >= 0 && s.rows() <= fewRows
 	touches := ""
 	if s.planned && s.plan.Rows >= 0 {
 		touches = fmt.Sprintf("; it would touch about %d rows", s.plan.Rows)

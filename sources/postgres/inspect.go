@@ -151,15 +151,20 @@ func (n *node) walk(plan *sources.Plan, steps *[]string) {
 	if n.Type != "Limit" && n.Type != "Result" {
 		*steps = append(*steps, step)
 	}
+	leaf := strings.Contains(n.Type, "Scan") && len(n.Plans) == 0
 	switch {
 	case n.Type == "Sort":
 		plan.Sorts = true
 	case strings.Contains(n.Type, "Index"):
 		plan.Seek = plan.Seek && n.Cond != ""
-	case strings.Contains(n.Type, "Scan") && len(n.Plans) == 0:
+	case leaf:
 		plan.Seek = false
 	}
-	if strings.Contains(n.Type, "Scan") && len(n.Plans) == 0 {
+	// Of what is read whole, the plan only says how much comes out of it.
+	if leaf && plan.Rows >= 0 {
 		plan.Rows += int64(n.Rows)
+	}
+	if !plan.Seek {
+		plan.Rows = -1
 	}
 }
