@@ -3,7 +3,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.stamped=$(VERSION)
 GOTOOL  := go tool -modfile=tools/go.mod
 
-.PHONY: build test soak guards lint fmt cross bench demo
+.PHONY: schema build test soak guards lint fmt cross bench demo
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/parkbridge
@@ -25,13 +25,20 @@ soak:
 guards:
 	bash scripts/test -- go run ./scripts/guards
 
+# What editors know of config.yaml, from the Go types that it is read into.
+schema:
+	go test ./internal/config -run TestSchemaIsFresh -update
+
 lint:
 	$(GOTOOL) golangci-lint run ./...
 
 fmt:
 	$(GOTOOL) golangci-lint fmt ./...
 
+# The program beside a plain loop on the same rows; docs/performance.md. BENCH
+# takes its flags: make bench BENCH='-engines postgres -concurrency 32'.
 bench:
+	bash scripts/test -- go run ./bench $(BENCH)
 	bash scripts/test -run '^$$' -bench . -benchmem ./...
 
 cross:

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/expr-lang/expr"
@@ -20,6 +21,20 @@ type expression struct {
 	program  *vm.Program
 	columns  []string
 	revision bool // it reads the revision
+	machines sync.Pool
+}
+
+// machine runs an expression; one is used by one goroutine at a time.
+type machine struct {
+	vm  vm.VM
+	env map[string]any
+}
+
+func (e *expression) machine() *machine {
+	if m, ok := e.machines.Get().(*machine); ok {
+		return m
+	}
+	return &machine{env: make(map[string]any, len(e.columns)+len(exprNames))}
 }
 
 // Names an expression knows beside the columns.
@@ -69,6 +84,10 @@ func (v *columnVisitor) Visit(node *ast.Node) {
 			v.locals[id.Value] = true
 			if id.Value != "string" {
 				v.err = fmt.Errorf("%s is not a function that expressions have", id.Value)
+			} else if len(n.Arguments) == 2 {
+				if pattern, ok := n.Arguments[1].(*ast.StringNode); ok {
+					_, v.err = tokenize(pattern.Value)
+				}
 			}
 		}
 	case *ast.MemberNode:
@@ -83,10 +102,13 @@ func (v *columnVisitor) Visit(node *ast.Node) {
 	}
 }
 
-// exprString makes text of a value. NULL has no text.
+// exprString makes text of a value, of a time also by a pattern. NULL has no text.
 func exprString(params ...any) (any, error) {
+	if len(params) == 2 {
+		return exprTimeText(params[0], params[1])
+	}
 	if len(params) != 1 {
-		return nil, errors.New("string takes one value")
+		return nil, errors.New("string takes one value, or a time and a pattern")
 	}
 	switch x := params[0].(type) {
 	case nil:
@@ -100,8 +122,30 @@ func exprString(params ...any) (any, error) {
 	}
 }
 
+func exprTimeText(value, pattern any) (any, error) {
+	t, isTime := value.(time.Time)
+	text, isText := pattern.(string)
+	switch {
+	case value == nil:
+		return nil, errors.New("NULL has no text; ask first, as in column == nil ? \"\" : string(column, \"HH:mm:ss\")")
+	case !isTime:
+		return nil, fmt.Errorf("string with a pattern takes a time, and %s is none; a column of dates alone, of clock times or of text is text already", quoted(fmt.Sprint(value)))
+	case !isText:
+		return nil, errors.New("the pattern of string is a text, such as \"HH:mm:ss\"")
+	}
+	tokens, err := tokenize(text)
+	if err != nil {
+		return nil, err
+	}
+	return write(tokens, t), nil
+}
+
 // exprValue is what an expression sees of a column: integers are int,
-// decimals and text string, floats float64, times time.Time, NULL nil.
+// decimals and text string, floats float64, date-times time.Time, NULL nil. A
+// date alone is the text yyyy-MM-dd, so that it can be joined with a clock time,
+// which the databases give as text. Placeholders are let through: the date of a
+// clock time is 1899-12-30 or 1900-01-01 in many a table, and what the rule
+// gives in the end is checked.
 func (r *rule) exprValue(v sources.Value) (any, error) {
 	switch v.Kind {
 	case sources.Null:
@@ -116,17 +160,36 @@ func (r *rule) exprValue(v sources.Value) (any, error) {
 	case sources.Float:
 		return strconv.ParseFloat(v.Text, 64)
 	case sources.Local, sources.Time:
-		return r.instant(v)
+		if v.Kind == sources.Local && len(v.Text) == len(time.DateOnly) {
+			return v.Text, nil
+		}
+		t, err := r.moment(v)
+		return t, r.advised(err)
 	default:
 		return r.asText(v)
 	}
 }
 
-func (e *expression) run(env map[string]any) (sources.Value, error) {
-	out, err := expr.Run(e.program, env)
+// exprAdvice says what to do about the commonest failures.
+func exprAdvice(problem string) string {
+	switch {
+	case !strings.Contains(problem, "invalid operation"):
+		return ""
+	case strings.Contains(problem, "<nil>"):
+		return `; a column is NULL there: give another value with ??, as in (column ?? "")`
+	case strings.Contains(problem, "time.Time"):
+		return `; make text of a date-time, as in string(column, "yyyy-MM-dd")`
+	case strings.Contains(problem, "string"):
+		return `; make text of a number, as in string(column)`
+	}
+	return ""
+}
+
+func (e *expression) run(m *machine) (sources.Value, error) {
+	out, err := m.vm.Run(e.program, m.env)
 	if err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
-		return sources.Value{}, fmt.Errorf("expr failed: %s", first)
+		return sources.Value{}, fmt.Errorf("expr failed: %s%s", first, exprAdvice(first))
 	}
 	switch x := out.(type) {
 	case nil:

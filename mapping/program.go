@@ -14,6 +14,8 @@ import (
 type Settings struct {
 	Location *time.Location // zone of times that carry none
 	Charset  string         // of text the database cannot vouch for; "" is UTF-8
+	// MaxFuture is how far after [Origin].Now a time may lie; 0 means no bound.
+	MaxFuture time.Duration
 }
 
 // Program is a compiled set of rules. It is safe for concurrent use.
@@ -24,13 +26,14 @@ type Program struct {
 
 type rule struct {
 	Rule
-	field   Field
-	charset string
-	loc     *time.Location
-	trim    bool
-	formats []timeFormat
-	expr    *expression
-	columns []int // indexes in Program.needs that this rule reads
+	field     Field
+	charset   string
+	loc       *time.Location
+	maxFuture time.Duration
+	trim      bool
+	formats   []timeFormat
+	expr      *expression
+	columns   []int // indexes in Program.needs that this rule reads
 }
 
 // Compile checks rules against the gate's contract. Every problem goes to
@@ -65,7 +68,7 @@ func Compile(rules Rules, contract []Field, set Settings, report func(path, prob
 }
 
 func (p *Program) compile(in Rule, f Field, set Settings, report func(key, problem string)) *rule {
-	r := &rule{Rule: in, field: f, charset: set.Charset, loc: set.Location, trim: in.Trim == nil || *in.Trim}
+	r := &rule{Rule: in, field: f, charset: set.Charset, loc: set.Location, maxFuture: set.MaxFuture, trim: in.Trim == nil || *in.Trim}
 	given := 0
 	for _, is := range []bool{in.Column != "", in.Const != nil, in.Expr != ""} {
 		if is {
@@ -165,11 +168,12 @@ func (p *Program) checkOutputs(r *rule, report func(key, problem string)) {
 
 // need gives the index of a column among those to be read.
 func (p *Program) need(column, charset string) int {
-	n := sources.Need{Column: column, Raw: charsets[strings.ToLower(charset)] != nil}
+	foreign := charsets[strings.ToLower(charset)] != nil
+	n := sources.Need{Column: column, Raw: foreign, UTF8: !foreign && charset != ""}
 	for i, have := range p.needs {
 		if have.Column == column {
 			// One column, read once: raw bytes can be decoded either way.
-			p.needs[i].Raw = have.Raw || n.Raw
+			p.needs[i].Raw, p.needs[i].UTF8 = have.Raw || n.Raw, have.UTF8 || n.UTF8
 			return i
 		}
 	}
@@ -214,38 +218,64 @@ type Origin struct {
 	Revision int    // 0 for a row as first seen
 	Table    string // the table the row came from
 	Period   string // of a table that is one of a series, else ""
+	// Now is when the row was read. A time too far beyond it is refused (see
+	// [Settings].MaxFuture); it never changes what a time becomes. Zero refuses
+	// nothing.
+	Now time.Time
 }
 
-// Map applies the rules to the values of [Program.Columns], in that order.
-// It returns the fields, or every problem of the row at once.
-func (p *Program) Map(values []sources.Value, origin Origin) (map[string]string, []FieldError) {
-	fields := make(map[string]string, len(p.rules))
+// Fields names the fields that the rules fill.
+func (p *Program) Fields() []string {
+	names := make([]string, len(p.rules))
+	for i, r := range p.rules {
+		names[i] = r.field.Name
+	}
+	return names
+}
+
+// Apply applies the rules to the values of [Program.Columns], in that order. It
+// appends the texts of [Program.Fields] to dst, in that order, "" for one that is
+// left out; or it returns every problem of the row at once.
+func (p *Program) Apply(dst []string, values []sources.Value, origin Origin) ([]string, []FieldError) {
 	var problems []FieldError
 	for _, r := range p.rules {
 		text, err := r.apply(p.needs, values, origin)
-		if err != nil {
+		switch {
+		case err != nil:
 			problems = append(problems, FieldError{Field: r.field.Name, Problem: err.Error()})
-			continue
-		}
-		if text != "" {
-			fields[r.field.Name] = text
-		} else if r.field.Required {
+		case text == "" && r.field.Required:
 			problems = append(problems, FieldError{
 				Field:   r.field.Name,
 				Problem: fmt.Sprintf("is NULL or empty (%s), the gate requires it, and the rule has no default", r.origin()),
 			})
 		}
+		dst = append(dst, text)
 	}
 	if problems != nil {
 		return nil, problems
 	}
+	return dst, nil
+}
+
+// Map is [Program.Apply] with the fields by name, without those left out.
+func (p *Program) Map(values []sources.Value, origin Origin) (map[string]string, []FieldError) {
+	texts, problems := p.Apply(nil, values, origin)
+	if problems != nil {
+		return nil, problems
+	}
+	fields := make(map[string]string, len(p.rules))
+	for i, r := range p.rules {
+		if texts[i] != "" {
+			fields[r.field.Name] = texts[i]
+		}
+	}
 	return fields, nil
 }
 
-// Remap applies the rules to columns kept in the ledger. missing names the
-// columns the rules need and stored does not have; then nothing was mapped.
-func (p *Program) Remap(stored map[string]sources.Value, origin Origin) (fields map[string]string, problems []FieldError, missing []string) {
-	values := make([]sources.Value, len(p.needs))
+// Stored gives the values of [Program.Columns] from columns kept in the ledger.
+// missing names those that the rules need and stored does not have.
+func (p *Program) Stored(stored map[string]sources.Value) (values []sources.Value, missing []string) {
+	values = make([]sources.Value, len(p.needs))
 	for i, n := range p.needs {
 		v, ok := stored[n.Column]
 		if !ok {
@@ -253,11 +283,7 @@ func (p *Program) Remap(stored map[string]sources.Value, origin Origin) (fields 
 		}
 		values[i] = v
 	}
-	if missing != nil {
-		return nil, nil, missing
-	}
-	fields, problems = p.Map(values, origin)
-	return fields, problems, nil
+	return values, missing
 }
 
 func (r *rule) origin() string {
@@ -292,6 +318,9 @@ func (r *rule) apply(needs []sources.Need, values []sources.Value, origin Origin
 	switch r.field.Kind {
 	case KindTime:
 		t, err := r.when(v, text, isTime)
+		if err == nil {
+			err = r.future(t, origin.Now, v, text)
+		}
 		if err != nil && r.Invalid == "omit" {
 			return "", nil
 		}
@@ -313,15 +342,17 @@ func (r *rule) input(needs []sources.Need, values []sources.Value, origin Origin
 	case r.Const != nil:
 		return sources.Value{Kind: sources.Text, Text: *r.Const}, nil
 	case r.expr != nil:
-		env := map[string]any{"revision": origin.Revision, "table": origin.Table, "period": origin.Period}
+		m := r.expr.machine()
+		defer r.expr.machines.Put(m)
+		m.env["revision"], m.env["table"], m.env["period"] = origin.Revision, origin.Table, origin.Period
 		for _, i := range r.columns {
 			x, err := r.exprValue(values[i])
 			if err != nil {
 				return sources.Value{Kind: values[i].Kind}, fmt.Errorf("column %s: %w", needs[i].Column, err)
 			}
-			env[needs[i].Column] = x
+			m.env[needs[i].Column] = x
 		}
-		return r.expr.run(env)
+		return r.expr.run(m)
 	}
 	return values[r.columns[0]], nil
 }

@@ -25,13 +25,15 @@ type Rule struct {
 	Trim *bool `yaml:"trim"`
 	// Transform is a list of trim, upper, lower, halfwidth, nospace, digits.
 	Transform []string `yaml:"transform"`
-	// Values replaces a value by another; one that is not listed becomes
-	// Otherwise, or is a field error where that is nil.
-	Values    map[string]string `yaml:"values"`
-	Otherwise *string           `yaml:"otherwise"`
-	// Format is the pattern of a time kept as text or number. Several are
-	// tried in turn, for columns that hold a mixture. Only for time fields;
-	// empty takes date-times of the database and ISO text.
+	// Values replaces a value by another.
+	Values map[string]string `yaml:"values"`
+	// Otherwise is what a value becomes that Values does not list; nil makes it
+	// a field error.
+	Otherwise *string `yaml:"otherwise"`
+	// Format is how a time is kept as text or as a number: a pattern such as
+	// yyyy-MM-dd HH:mm:ss, or unix, unix_ms, dotnet_ticks, ole, excel or julian.
+	// Several are tried in turn, for columns that hold a mixture. Only for time
+	// fields; empty takes date-times of the database and ISO text.
 	Format []string `yaml:"format"`
 	// Timezone is the zone of times that carry none; empty means the source's.
 	Timezone string `yaml:"timezone"`

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
@@ -25,9 +26,9 @@ var charsets = map[string]encoding.Encoding{
 	"gb2312":     simplifiedchinese.GBK, // its superset
 	"gb18030":    simplifiedchinese.GB18030,
 	"big5":       traditionalchinese.Big5,
-	"latin-1":    charmap.ISO8859_1,
-	"latin1":     charmap.ISO8859_1,
-	"iso-8859-1": charmap.ISO8859_1,
+	"latin-1":    charmap.Windows1252, // its superset, and what MySQL calls latin1
+	"latin1":     charmap.Windows1252,
+	"iso-8859-1": charmap.Windows1252,
 }
 
 // ValidCharset reports whether name is a charset a rule or a source may have.
@@ -39,27 +40,71 @@ func ValidCharset(name string) bool {
 func charsetNames() string { return "utf-8, gbk, gb18030, gb2312, big5, latin-1" }
 
 // decode turns bytes of a charset into UTF-8. What cannot be decoded is an
-// error, never a question mark.
+// error that shows where, never a question mark.
 func decode(b, charset string) (string, error) {
-	enc := charsets[strings.ToLower(charset)]
-	s, err := b, error(nil)
-	if enc != nil {
-		s, err = enc.NewDecoder().String(b)
-	}
-	if err != nil || strings.ContainsRune(strings.ToValidUTF8(s, string(unicode.ReplacementChar)), unicode.ReplacementChar) {
-		if charset == "" {
-			charset = "utf-8"
+	s, bad := b, len(b)
+	if enc := charsets[strings.ToLower(charset)]; enc != nil {
+		var err error
+		if s, err = enc.NewDecoder().String(b); err != nil || strings.ContainsRune(s, utf8.RuneError) {
+			bad = badAt(enc, b)
 		}
-		return "", fmt.Errorf("the stored bytes % x are not %s text; give the rule or the source the right charset (%s)", clip(b, 16), charset, charsetNames())
+	} else if !utf8.ValidString(b) {
+		for bad = 0; ; {
+			r, n := utf8.DecodeRuneInString(b[bad:])
+			if r == utf8.RuneError && n == 1 {
+				break
+			}
+			bad += n
+		}
 	}
-	return s, nil
+	if bad == len(b) {
+		return s, nil
+	}
+	if charset == "" {
+		charset = "utf-8"
+	}
+	return "", fmt.Errorf("the stored bytes are not %s text at byte %d: %s; give the rule or the source the right charset (%s)",
+		charset, bad+1, hexAround(b, bad), charsetNames())
 }
 
-func clip(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
+// badAt is the first byte that a charset does not know.
+func badAt(enc encoding.Encoding, b string) int {
+	src, decoder := []byte(b), enc.NewDecoder()
+	var char [utf8.UTFMax]byte // so that one character is decoded at a time, or a few of ASCII
+	for at := 0; at < len(src); {
+		n, used, _ := decoder.Transform(char[:], src[at:], true) // that there is more is no error here
+		if i := strings.IndexRune(string(char[:n]), utf8.RuneError); i >= 0 {
+			return at + i // what stands before it is ASCII, a byte each
+		}
+		if used == 0 {
+			return at
+		}
+		at += used
 	}
-	return s
+	return 0 // known to be there
+}
+
+// hexAround shows the bytes about a place, with that one in brackets.
+func hexAround(b string, at int) string {
+	from, to := max(at-8, 0), min(at+8, len(b))
+	var out strings.Builder
+	if from > 0 {
+		out.WriteString("… ")
+	}
+	for i := from; i < to; i++ {
+		if i > from {
+			out.WriteByte(' ')
+		}
+		if i == at {
+			fmt.Fprintf(&out, "[%02x]", b[i])
+		} else {
+			fmt.Fprintf(&out, "%02x", b[i])
+		}
+	}
+	if to < len(b) {
+		out.WriteString(" …")
+	}
+	return out.String()
 }
 
 var transforms = map[string]func(string) string{
@@ -113,7 +158,10 @@ func (r *rule) asText(v sources.Value) (string, error) {
 		}
 	case sources.Text:
 	case sources.Bad:
-		return "", fmt.Errorf("%q is not a date", v.Text)
+		if strings.ContainsRune(v.Text, utf8.RuneError) {
+			return "", fmt.Errorf("%s holds bytes that are no text in the column's own character set", quoted(v.Text))
+		}
+		return "", fmt.Errorf("%s is not a date; mend the row", quoted(v.Text))
 	case sources.Local, sources.Time:
 		t, err := r.instant(v)
 		if err != nil {

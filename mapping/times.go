@@ -3,47 +3,48 @@ package mapping
 import (
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata"
+	_ "time/tzdata" // booth PCs, Windows above all, have no zone database
 
 	"parkbridge/sources"
-	// booth PCs, Windows above all, have no zone database.
 )
-
-// Numeric and vendor formats of times, beside patterns.
-const (
-	formatUnix   = "unix"    // seconds since 1970 UTC
-	formatUnixMS = "unix_ms" // milliseconds since 1970 UTC
-	formatOLE    = "ole"     // days since 1899-12-30, wall time: Access, Excel, Delphi
-	formatJulian = "julian"  // Julian day, UTC: SQLite's julianday()
-	formatTicks  = "ticks"   // 100 ns since 0001-01-01, wall time: .NET
-)
-
-var numericFormats = []string{formatUnix, formatUnixMS, formatOLE, formatJulian, formatTicks}
 
 // Times outside these years are placeholders, not times: 1900 and 1970 mean
-// "none" in one system or another, 9999 "not yet".
-const firstYear, lastYear = 1980, 2099
+// "none" in one system or another, 9999 "not yet". What lies ahead within them
+// is bounded by [Settings].MaxFuture.
+const firstYear, lastYear = 2000, 2099
 
 // resolve gives the instant at which clocks in loc show the wall time. In an
-// overlap hour it is the earlier one; in a gap there is none.
-func resolve(wall time.Time, loc *time.Location) (time.Time, error) {
-	var found time.Time
+// overlap hour it is the earlier one; in a gap there is none, and ok is false.
+func resolve(wall time.Time, loc *time.Location) (found time.Time, ok bool) {
 	for _, d := range []time.Duration{-25 * time.Hour, 25 * time.Hour} {
 		_, offset := wall.Add(d).In(loc).Zone()
 		t := wall.Add(-time.Duration(offset) * time.Second).In(loc)
-		if sameWall(t, wall) && (found.IsZero() || t.Before(found)) {
-			found = t
+		if sameWall(t, wall) && (!ok || t.Before(found)) {
+			found, ok = t, true
 		}
 	}
-	if found.IsZero() {
-		return found, fmt.Errorf("%s did not exist in %s: clocks were put forward over it", wallText(wall), loc)
+	return found, ok
+}
+
+// locate is resolve for the value s, read by form; "" means as the database
+// gave it.
+func locate(wall time.Time, loc *time.Location, s, form string) (time.Time, error) {
+	t, ok := resolve(wall, loc)
+	if !ok {
+		return t, gapError{fmt.Sprintf("%s did not exist in %s: clocks were put forward over it", meaning(s, form, wall), loc)}
 	}
-	return found, nil
+	return t, nil
+}
+
+// reading is locate for times that are no placeholders.
+func reading(wall time.Time, loc *time.Location, s, form string) (time.Time, error) {
+	if err := plausible(wall, s, form); err != nil { // before the zone is asked: a placeholder may stand in a gap
+		return wall, err
+	}
+	return locate(wall, loc, s, form)
 }
 
 func sameWall(a, b time.Time) bool {
@@ -65,52 +66,155 @@ func gateText(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-func plausible(t time.Time) error {
-	if y := t.Year(); y < firstYear || y > lastYear {
-		return fmt.Errorf("%s is a placeholder, not a time", wallText(t))
+// gapError is a wall time that clocks were put forward over.
+type gapError struct{ text string }
+
+func (e gapError) Error() string { return e.text }
+
+// errNoMatch is text that does not have the form it was tried by.
+var errNoMatch = errors.New("does not have the format")
+
+// quoted shows a value in a message; a long one is cut.
+func quoted(s string) string {
+	const most = 40
+	if runes := []rune(s); len(runes) > most {
+		return strconv.Quote(string(runes[:most])) + "…"
 	}
-	return nil
+	return strconv.Quote(s)
+}
+
+// meaning begins a sentence about a value, with the time it stands for by the
+// form where that does not show.
+func meaning(s, form string, t time.Time) string {
+	text := quoted(s)
+	if s == wallText(t) {
+		return text
+	}
+	if form != "" {
+		text += " by " + form
+	}
+	if year := t.Year(); year < 1 || year > 9999 {
+		return text
+	}
+	return text + " is " + wallText(t) + " and"
+}
+
+// plausible refuses placeholders.
+func plausible(t time.Time, s, form string) error {
+	var where string
+	switch y := t.Year(); {
+	case y < firstYear:
+		where = fmt.Sprintf("before the year %d", firstYear)
+	case y > lastYear:
+		where = fmt.Sprintf("after the year %d", lastYear)
+	default:
+		return nil
+	}
+	what := "a placeholder, not a time"
+	if form != "" {
+		what = "a placeholder, or not of this form"
+	}
+	return fmt.Errorf("%s lies %s: %s", meaning(s, form, t), where, what)
+}
+
+// future refuses a time that lies further ahead of the moment the row was read
+// than the source allows; a zero now is not known, and refuses nothing.
+func (r *rule) future(t, now time.Time, v sources.Value, text string) error {
+	if now.IsZero() || r.maxFuture == 0 || !t.After(now.Add(r.maxFuture)) {
+		return nil
+	}
+	if text == "" {
+		text = v.Text
+	}
+	return fmt.Errorf("%s lies more than %s after the row was read at %s; check the clock that wrote it, or raise the source's max_future%s",
+		meaning(text, "", t.In(r.loc)), shortDuration(r.maxFuture), now.In(r.loc).Format("2006-01-02 15:04:05"), r.orOmit())
+}
+
+// shortDuration writes a duration as the config does: 24h, not 24h0m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// advised adds to a problem with a time what can be done about it.
+func (r *rule) advised(err error) error {
+	if err == nil {
+		return nil
+	}
+	advice := "; mend the row"
+	switch {
+	case errors.As(err, new(gapError)):
+		advice += " or the rule's timezone"
+	case len(r.formats) > 0:
+		advice += " or the rule's format"
+	}
+	return fmt.Errorf("%w%s%s", err, advice, r.orOmit())
+}
+
+// orOmit is the last thing that can be done about a time of an optional field.
+func (r *rule) orOmit() string {
+	if r.field.Kind == KindTime && !r.field.Required {
+		return ", or leave such times out with invalid: omit"
+	}
+	return ""
+}
+
+// moment is a date-time of the database in the rule's zone, whatever its year.
+func (r *rule) moment(v sources.Value) (time.Time, error) {
+	switch v.Kind {
+	case sources.Time:
+		t, err := v.Instant()
+		return t.In(r.loc), err
+	case sources.Local:
+		wall, err := v.Wall()
+		if err != nil {
+			return wall, err
+		}
+		return locate(wall, r.loc, v.Text, "")
+	default:
+		return time.Time{}, fmt.Errorf("%s is not a date", quoted(v.Text))
+	}
 }
 
 // instant reads a date-time of the database.
 func (r *rule) instant(v sources.Value) (time.Time, error) {
-	var t time.Time
-	var err error
-	switch v.Kind {
-	case sources.Time:
-		t, err = v.Instant()
-	case sources.Local:
-		if t, err = v.Wall(); err == nil {
-			if err = plausible(t); err == nil {
-				t, err = resolve(t, r.loc)
-			}
-		}
-	default:
-		err = fmt.Errorf("%q is not a date", v.Text)
+	if wall, err := v.Wall(); v.Kind == sources.Local && err == nil {
+		t, err := reading(wall, r.loc, v.Text, "")
+		return t, r.advised(err)
 	}
-	if err != nil {
-		return t, err
+	t, err := r.moment(v)
+	if err == nil {
+		err = plausible(t, v.Text, "")
 	}
-	return t.In(r.loc), plausible(t)
+	return t, r.advised(err)
 }
 
 // parseTime reads a time from text by the rule's formats, the first that fits.
+// number tells that the database gave a number.
 func (r *rule) parseTime(s string, number bool) (time.Time, error) {
 	if len(r.formats) == 0 {
 		if number {
-			return time.Time{}, fmt.Errorf("%q is a number; give the rule a format: %s", s, strings.Join(numericFormats, ", "))
+			return time.Time{}, fmt.Errorf("%s is a number; give the rule a format: %s, or a pattern such as yyyyMMddHHmmss", quoted(s), strings.Join(numericFormats, ", "))
 		}
-		if t, err := r.iso(s); !errors.Is(err, errNoMatch) {
-			return t, err
+		t, err := r.iso(s)
+		if errors.Is(err, errNoMatch) {
+			return t, fmt.Errorf("%s is not yyyy-MM-dd HH:mm:ss; give the rule the format it has", quoted(s))
 		}
-		return time.Time{}, fmt.Errorf("%q is not yyyy-MM-dd HH:mm:ss; give the rule the format it has", s)
+		return t, r.advised(err)
 	}
 	var first error
 	for _, f := range r.formats {
-		t, err := f.parse(s, r.loc)
-		if err == nil {
-			err = plausible(t)
+		loc := r.loc
+		if f.utc && r.Timezone == "" {
+			loc = time.UTC
 		}
+		t, err := f.parse(s, number, loc)
 		if err == nil {
 			return t, nil
 		}
@@ -121,11 +225,11 @@ func (r *rule) parseTime(s string, number bool) (time.Time, error) {
 	if errors.Is(first, errNoMatch) {
 		var names []string
 		for _, f := range r.formats {
-			names = append(names, f.name)
+			names = append(names, f.described())
 		}
-		return time.Time{}, fmt.Errorf("%q does not have the format %s", s, strings.Join(names, " or "))
+		first = fmt.Errorf("%s does not have the format %s", quoted(s), strings.Join(names, " or "))
 	}
-	return time.Time{}, first
+	return time.Time{}, r.advised(first)
 }
 
 // iso reads yyyy-MM-dd HH:mm:ss, with T or a space, with or without a fraction
@@ -133,208 +237,13 @@ func (r *rule) parseTime(s string, number bool) (time.Time, error) {
 func (r *rule) iso(s string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05Z07:00"} {
 		if t, err := time.Parse(layout, s); err == nil {
-			return t, plausible(t)
+			return t, plausible(t, s, "")
 		}
 	}
 	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
 		if wall, err := time.Parse(layout, s); err == nil {
-			if err := plausible(wall); err != nil {
-				return wall, err
-			}
-			return resolve(wall, r.loc)
+			return reading(wall, r.loc, s, "")
 		}
 	}
 	return time.Time{}, errNoMatch
-}
-
-var errNoMatch = errors.New("does not have the format")
-
-// timeFormat is one compiled entry of `format`.
-type timeFormat struct {
-	name   string
-	tokens []token // nil for a numeric format
-}
-
-// token is a run of one pattern letter, or literal text where letter is 0.
-type token struct {
-	letter rune
-	width  int
-	text   string
-}
-
-const patternLetters = "yMdHhmsSaX"
-
-// compileFormat reads a pattern in the letters of the platform's document
-// (Java's): yyyy-MM-dd HH:mm:ss, SSS for a fraction, 'T' for literal text,
-// X for a zone such as Z or +08:00.
-func compileFormat(pattern string) (timeFormat, error) {
-	f := timeFormat{name: pattern}
-	if slices.Contains(numericFormats, pattern) {
-		return f, nil
-	}
-	runes := []rune(pattern)
-	for i := 0; i < len(runes); {
-		c := runes[i]
-		switch {
-		case c == '\'':
-			end := slices.Index(runes[i+1:], '\'')
-			if end < 0 {
-				return f, fmt.Errorf("pattern %q opens a quote and does not close it", pattern)
-			}
-			text := string(runes[i+1 : i+1+end])
-			if text == "" {
-				text = "'"
-			}
-			f.tokens = append(f.tokens, token{text: text})
-			i += end + 2
-		case strings.ContainsRune(patternLetters, c):
-			n := 1
-			for i+n < len(runes) && runes[i+n] == c {
-				n++
-			}
-			f.tokens = append(f.tokens, token{letter: c, width: n})
-			i += n
-		case c < 128 && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') && c != 'T' && c != 'Z':
-			return f, fmt.Errorf("pattern %q: the letter %q means nothing; known are yyyy MM dd HH mm ss SSS, hh with a, X for a zone, and '…' for text, or one of %s",
-				pattern, c, strings.Join(numericFormats, ", "))
-		default:
-			f.tokens = append(f.tokens, token{text: string(c)})
-			i++
-		}
-	}
-	for _, need := range "yMd" {
-		if !slices.ContainsFunc(f.tokens, func(t token) bool { return t.letter == need }) {
-			return f, fmt.Errorf("pattern %q has no %c, so it makes no date", pattern, need)
-		}
-	}
-	return f, nil
-}
-
-func (f timeFormat) parse(s string, loc *time.Location) (time.Time, error) {
-	if f.tokens == nil {
-		return f.parseNumber(s, loc)
-	}
-	part := map[rune]int{'y': -1, 'a': -1}
-	zone := loc
-	rest := s
-	for i, tok := range f.tokens {
-		switch tok.letter {
-		case 0:
-			if !strings.HasPrefix(rest, tok.text) {
-				return time.Time{}, errNoMatch
-			}
-			rest = rest[len(tok.text):]
-		case 'a':
-			switch mark := strings.ToUpper(clip(rest, 2)); {
-			case mark == "AM" || mark == "PM":
-				part['a'] = int(mark[0]/'P') * 12
-				rest = rest[2:]
-			case strings.HasPrefix(rest, "上午"), strings.HasPrefix(rest, "下午"):
-				part['a'] = strings.Count(rest[:6], "下") * 12
-				rest = rest[6:]
-			default:
-				return time.Time{}, errNoMatch
-			}
-		case 'X':
-			t, err := time.Parse("Z07:00", rest)
-			if err != nil {
-				if t, err = time.Parse("Z0700", rest); err != nil {
-					return time.Time{}, errNoMatch
-				}
-			}
-			zone, rest = t.Location(), ""
-			if _, off := t.Zone(); off == 0 {
-				zone = time.UTC
-			}
-		default:
-			limit := tok.width
-			adjacent := i+1 < len(f.tokens) && f.tokens[i+1].letter != 0 && f.tokens[i+1].letter != 'a' && f.tokens[i+1].letter != 'X'
-			if !adjacent {
-				limit = max(limit, map[bool]int{true: 9, false: 2}[tok.letter == 'S'])
-			}
-			n := 0
-			for n < len(rest) && n < limit && rest[n] >= '0' && rest[n] <= '9' {
-				n++
-			}
-			if n == 0 || (adjacent && n < tok.width) || (tok.letter == 'y' && n != tok.width) {
-				return time.Time{}, errNoMatch
-			}
-			num, err := strconv.Atoi(rest[:n])
-			if err != nil {
-				return time.Time{}, errNoMatch
-			}
-			if tok.letter == 'S' {
-				num *= int(math.Pow10(9 - n))
-			}
-			part[tok.letter], rest = num, rest[n:]
-			if tok.letter == 's' && i == len(f.tokens)-1 && len(rest) > 1 && rest[0] == '.' {
-				// A fraction the pattern does not mention is kept, not refused.
-				frac := rest[1:]
-				if len(frac) > 9 || strings.Trim(frac, "0123456789") != "" {
-					return time.Time{}, errNoMatch
-				}
-				num, _ := strconv.Atoi(frac)
-				part['S'], rest = num*int(math.Pow10(9-len(frac))), ""
-			}
-		}
-	}
-	if rest != "" {
-		return time.Time{}, errNoMatch
-	}
-	return assemble(part, zone, s)
-}
-
-func assemble(part map[rune]int, zone *time.Location, s string) (time.Time, error) {
-	year, hour := part['y'], part['H']
-	if year < 100 {
-		year += 2000
-	}
-	if part['a'] >= 0 {
-		hour = part['h']%12 + part['a']
-	} else if h, ok := part['h']; ok {
-		hour = h
-	}
-	wall := time.Date(year, time.Month(part['M']), part['d'], hour, part['m'], part['s'], part['S'], time.UTC)
-	if int(wall.Month()) != part['M'] || wall.Day() != part['d'] || wall.Hour() != hour || wall.Minute() != part['m'] || wall.Second() != part['s'] {
-		return time.Time{}, fmt.Errorf("%q is not a time any clock shows", s)
-	}
-	if err := plausible(wall); err != nil {
-		return time.Time{}, err
-	}
-	return resolve(wall, zone)
-}
-
-func (f timeFormat) parseNumber(s string, loc *time.Location) (time.Time, error) {
-	n, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsNaN(n) || math.Abs(n) > 1e19 {
-		return time.Time{}, errNoMatch
-	}
-	whole, fraction, _ := strings.Cut(s, ".")
-	i, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil {
-		return time.Time{}, errNoMatch
-	}
-	switch f.name {
-	case formatUnix:
-		nanos, _ := strconv.ParseInt(clip(fraction+"000000000", 9), 10, 64)
-		return time.Unix(i, nanos), nil
-	case formatUnixMS:
-		return time.UnixMilli(i), nil
-	case formatJulian:
-		// A double holds a Julian day to about 40 µs.
-		return time.UnixMilli(int64(math.Round((n - 2440587.5) * 86400e3))), nil
-	case formatOLE:
-		wall := time.Date(1899, 12, 30, 0, 0, 0, 0, time.UTC).AddDate(0, 0, int(i))
-		return resolveNear(wall.Add(time.Duration(math.Round((n-float64(i))*86400e3))*time.Millisecond), loc)
-	default: // formatTicks
-		const epoch = 62135596800 // seconds from 0001-01-01 to 1970-01-01
-		return resolveNear(time.Unix(i/1e7-epoch, i%1e7*100).UTC(), loc)
-	}
-}
-
-func resolveNear(wall time.Time, loc *time.Location) (time.Time, error) {
-	if err := plausible(wall); err != nil {
-		return wall, err
-	}
-	return resolve(wall, loc)
 }

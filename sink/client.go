@@ -12,12 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -99,10 +97,11 @@ func roots(file string) (*x509.CertPool, error) {
 
 // Client sends records to the gate. It is safe for concurrent use.
 type Client struct {
-	cfg      Config
-	http     *http.Client
-	boundary string
-	now      func() time.Time
+	cfg     Config
+	http    *http.Client
+	request *http.Request // what all calls have in common
+	between string        // stands before each part's name
+	now     func() time.Time
 }
 
 // maxReply is what is read of an answer; the platform's are a few hundred bytes.
@@ -127,12 +126,22 @@ func New(cfg Config) (*Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
+	request, err := http.NewRequest(http.MethodPost, cfg.URL, http.NoBody) //nolint:noctx // each call gets its own
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	request.GetBody = nil
 	var seed [16]byte
 	_, _ = rand.Read(seed[:]) // never fails since Go 1.24
+	boundary := "parkbridge" + hex.EncodeToString(seed[:])
+	request.Header.Set("Content-Type", "multipart/form-data; boundary="+boundary)
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "parkbridge")
 	return &Client{
-		cfg:      cfg,
-		boundary: "parkbridge" + hex.EncodeToString(seed[:]),
-		now:      time.Now,
+		cfg:     cfg,
+		request: request,
+		between: "--" + boundary,
+		now:     time.Now,
 		http: &http.Client{
 			Transport: transport,
 			Timeout:   cfg.Timeout,
@@ -148,35 +157,30 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Complete gives the fields as they go on the wire: app_id added, empty values
 // left out, signed where there is a secret.
 func (c *Client) Complete(fields map[string]string) map[string]string {
-	out := make(map[string]string, len(fields)+2)
-	for name, value := range fields {
-		if value != "" {
-			out[name] = value
-		}
-	}
+	return c.wire(FieldsOf(fields)).Map()
+}
+
+func (c *Client) wire(fields Fields) Fields {
+	out := make(Fields, len(fields), len(fields)+2)
+	copy(out, fields)
 	if c.cfg.AppID != "" {
-		out[FieldAppID] = c.cfg.AppID
+		out = out.with(Part{FieldAppID, c.cfg.AppID})
 	}
 	if c.cfg.AppSecret != "" {
-		out[FieldSign] = Sign(out, string(c.cfg.AppSecret))
+		out = out.with(Part{FieldSign, out.sign(string(c.cfg.AppSecret))})
 	}
 	return out
 }
 
 // Send pushes one record and says what the answer means. It never fails: an
 // answer that did not come is a Retry with the transport's error as message.
-func (c *Client) Send(ctx context.Context, fields map[string]string) Reply {
-	wire := c.Complete(fields)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(c.encode(wire)))
-	if err != nil {
-		return Reply{Outcome: Retry, Message: "making the request: " + c.clean(err)}
-	}
-	req.Header.Set("Content-Type", "multipart/form-data; boundary="+c.boundary)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "parkbridge")
+func (c *Client) Send(ctx context.Context, fields Fields) Reply {
+	wire := c.wire(fields)
+	parts := bytes.NewReader(c.encode(wire))
+	req := c.request.WithContext(ctx)
+	req.Body, req.ContentLength = io.NopCloser(parts), parts.Size()
 	// A push that was written may have been taken: the transport must not
-	// repeat it by itself, so the body has no second copy to send.
-	req.GetBody = nil
+	// repeat it by itself, so the request has no GetBody for a second copy.
 	res, err := c.http.Do(req)
 	if err != nil {
 		return Reply{Outcome: Retry, Message: c.clean(err)}
@@ -191,7 +195,7 @@ func (c *Client) Send(ctx context.Context, fields map[string]string) Reply {
 	}
 	reply := readReply(res.StatusCode, res.Header, body, c.now())
 	if reply.Outcome == Refused {
-		reply.Differences, reply.Compared = Compare(wire, reply.Hint)
+		reply.Differences, reply.Compared = Compare(wire.Map(), reply.Hint)
 		reply.Unsigned = c.cfg.AppSecret == ""
 	}
 	return reply
@@ -217,20 +221,27 @@ func (c *Client) clean(err error) string {
 	return text
 }
 
+const (
+	partName = "\r\nContent-Disposition: form-data; name=\""
+	partType = "\"\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+)
+
 // encode makes the multipart body as the document's own client does: one text
 // part a field, in UTF-8.
-func (c *Client) encode(fields map[string]string) []byte {
-	b := make([]byte, 0, 3072)
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		b = append(b, "--"...)
-		b = append(b, c.boundary...)
-		b = append(b, "\r\nContent-Disposition: form-data; name=\""...)
-		b = append(b, name...)
-		b = append(b, "\"\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"...)
-		b = append(b, fields[name]...)
+func (c *Client) encode(fields Fields) []byte {
+	size := len(c.between) + 4
+	for _, p := range fields {
+		size += len(c.between) + len(partName) + len(p.Name) + len(partType) + len(p.Value) + 2
+	}
+	b := make([]byte, 0, size)
+	for _, p := range fields {
+		b = append(b, c.between...)
+		b = append(b, partName...)
+		b = append(b, p.Name...)
+		b = append(b, partType...)
+		b = append(b, p.Value...)
 		b = append(b, "\r\n"...)
 	}
-	b = append(b, "--"...)
-	b = append(b, c.boundary...)
+	b = append(b, c.between...)
 	return append(b, "--\r\n"...)
 }

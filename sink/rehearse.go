@@ -45,7 +45,7 @@ func Rehearse(ctx context.Context, cfg Config, fields map[string]string) (Reques
 	}
 	r := &recorder{}
 	c.http.Transport = r
-	if reply := c.Send(ctx, fields); r.err != nil || r.dump == nil {
+	if reply := c.Send(ctx, FieldsOf(fields)); r.err != nil || r.dump == nil {
 		return out, errors.Join(errors.New("making the request: "+reply.Message), r.err)
 	}
 	out.Method, out.URL = r.method, r.url

@@ -36,7 +36,7 @@ func TestRehearse(t *testing.T) {
 	client, err := sink.New(cfg)
 	require.NoError(t, err)
 	defer client.Close()
-	require.Equal(t, sink.Delivered, client.Send(t.Context(), fields).Outcome)
+	require.Equal(t, sink.Delivered, client.Send(t.Context(), sink.FieldsOf(fields)).Outcome)
 
 	r, err := sink.Rehearse(t.Context(), cfg, fields)
 	require.NoError(t, err)

@@ -1,37 +1,10 @@
 package sink
 
 import (
-	"crypto/md5" // by the platform's document
-	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
 )
-
-// Plain is the text a signature is made of, without the secret: every field
-// but sign whose value is not empty, sorted by name in byte order, joined as
-// name=value with &. Nothing is escaped.
-func Plain(fields map[string]string) string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if name == FieldSign || fields[name] == "" {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte('&')
-		}
-		b.WriteString(name)
-		b.WriteByte('=')
-		b.WriteString(fields[name])
-	}
-	return b.String()
-}
-
-// Sign is the upper-case hex MD5 of [Plain] with the secret appended.
-func Sign(fields map[string]string, secret string) string {
-	sum := md5.Sum([]byte(Plain(fields) + "&app_secret=" + secret))
-	return strings.ToUpper(hex.EncodeToString(sum[:]))
-}
 
 // secretMark is how the platform shows the secret in the hint of a signature
 // that did not verify.

@@ -105,7 +105,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		}
 		io.WriteString(w, `{"code":"1001","message":"OK","seqno":"1"}`)
 	}))
-	reply := newClient(t, url).Send(t.Context(), fields)
+	reply := newClient(t, url).Send(t.Context(), sink.FieldsOf(fields))
 	require.Equal(t, sink.Delivered, reply.Outcome)
 	want := release()
 	want["reason"] = fields["reason"]
@@ -170,7 +170,7 @@ func TestReplies(t *testing.T) {
 				w.WriteHeader(c.status)
 				io.WriteString(w, c.body)
 			}))
-			r := newClient(t, url).Send(t.Context(), release())
+			r := newClient(t, url).Send(t.Context(), sink.FieldsOf(release()))
 			require.Equal(t, c.outcome, r.Outcome, "%+v", r)
 			require.Equal(t, c.code, r.Code)
 			require.Equal(t, c.status, r.HTTPStatus)
@@ -202,12 +202,12 @@ func TestNoAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newClient(t, serve(t, h), func(cfg *sink.Config) { cfg.Timeout = time.Second })
-			r := c.Send(t.Context(), release())
+			r := c.Send(t.Context(), sink.FieldsOf(release()))
 			require.Equal(t, sink.Retry, r.Outcome, "%+v", r)
 			require.NotEmpty(t, r.Message)
 		})
 	}
-	r := newClient(t, "http://127.0.0.1:1").Send(t.Context(), release())
+	r := newClient(t, "http://127.0.0.1:1").Send(t.Context(), sink.FieldsOf(release()))
 	require.Equal(t, sink.Retry, r.Outcome)
 	require.Contains(t, r.Message, "refused")
 }
@@ -216,13 +216,13 @@ func TestNoAnswer(t *testing.T) {
 func TestRefusalNamesTheField(t *testing.T) {
 	t.Parallel()
 	g := gate.New(gate.Config{Secret: "s3cret", Mangle: func(f map[string]string) { f["plate"] = strings.ReplaceAll(f["plate"], "粤", "?") }})
-	r := newClient(t, serve(t, g)).Send(t.Context(), release())
+	r := newClient(t, serve(t, g)).Send(t.Context(), sink.FieldsOf(release()))
 	require.Equal(t, sink.Refused, r.Outcome)
 	require.Equal(t, []string{"plate"}, r.DifferentFields())
 	require.Equal(t, `plate: sent "粤B12345", the platform saw "?B12345" (a charset error)`, r.Explain())
 
 	g = gate.New(gate.Config{Secret: "another"})
-	r = newClient(t, serve(t, g)).Send(t.Context(), release())
+	r = newClient(t, serve(t, g)).Send(t.Context(), sink.FieldsOf(release()))
 	require.True(t, r.Compared)
 	require.Empty(t, r.Differences)
 	require.Contains(t, r.Explain(), "app_secret differs")
@@ -253,13 +253,13 @@ func TestTLSIsVerified(t *testing.T) {
 	s.Config.ErrorLog = nil
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	r := newClient(t, s.URL).Send(t.Context(), release())
+	r := newClient(t, s.URL).Send(t.Context(), sink.FieldsOf(release()))
 	require.Equal(t, sink.Retry, r.Outcome)
 	require.Contains(t, r.Message, "certificate")
 
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
-	r = newClient(t, s.URL, func(cfg *sink.Config) { cfg.CAFile = file }).Send(t.Context(), release())
+	r = newClient(t, s.URL, func(cfg *sink.Config) { cfg.CAFile = file }).Send(t.Context(), sink.FieldsOf(release()))
 	require.Equal(t, sink.Delivered, r.Outcome, r.Message)
 
 	require.NoError(t, os.WriteFile(file, []byte("no certificate"), 0o600))
@@ -280,7 +280,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	t.Cleanup(s.Close)
 	c := newClient(t, s.URL)
 	for range 50 {
-		require.Equal(t, sink.Delivered, c.Send(t.Context(), release()).Outcome)
+		require.Equal(t, sink.Delivered, c.Send(t.Context(), sink.FieldsOf(release())).Outcome)
 	}
 	c.Close()
 	s.Close()

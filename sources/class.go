@@ -22,8 +22,9 @@ type Assigned struct {
 // Class is what kind of cursor a source has, which decides how rows that turn
 // up below the mark are found.
 type Class struct {
-	// Server: one integer column that the source's own server assigns inside the
-	// inserting transaction, on a plain table. Everything else is class client.
+	// Server: one integer or rowversion column that the source's own server assigns
+	// inside the inserting transaction, on a plain table. Everything else is class
+	// client.
 	Server bool
 	// Why says what makes the class.
 	Why string
@@ -62,7 +63,7 @@ func (r *Reader) classify(ctx context.Context) error {
 		return client("it has a where, which a row can meet late, by an update")
 	case r.cfg.CursorLayout != "":
 		return client("cursor_format says that the cursor %s is a time", cursor.Name)
-	case !cursor.Integer:
+	case !cursor.Integer && !cursor.Version:
 		return client("the cursor %s is no number that the server assigns", cursor.Name)
 	}
 	a, err := r.db.Assigned(ctx, splitName(r.cfg.Table), cursor.Name)
@@ -85,6 +86,10 @@ type Evidence struct {
 	// InDoubt lists prepared transactions, which hold every floor while they
 	// exist: what they are called changes when the server restarts.
 	InDoubt []Txn
+	// Clear, where it is set, is what counts instead of two looks at Open: it
+	// tells that nothing at or below a position can turn up any more that a read
+	// begun after the look would not see. Open then names what keeps it from that.
+	Clear func(Position) bool
 	// None says why this server has no evidence to give; "" where it has.
 	None string
 	// Stale says why the look showed nothing this time; "" where it did.

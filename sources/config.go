@@ -12,7 +12,8 @@ import (
 type Config struct {
 	// Name identifies the source in the ledger, in commands and in logs.
 	Name string `yaml:"name"`
-	// Driver is the name a dialect is registered under.
+	// Driver is the engine of the database, by the name its dialect is
+	// registered under.
 	Driver string `yaml:"driver"`
 	// DSN is the connection string in the form the driver documents; for
 	// sqlite a path, relative to the config file, or a file: URI.
@@ -69,7 +70,7 @@ func (c *Config) Validate(report func(key, problem string)) {
 		report("name", "is missing; give the source a name, such as north-gate")
 	}
 	if c.Driver == "" {
-		report("driver", "is missing; it is one of postgres, mysql, sqlite")
+		report("driver", "is missing; it is one of postgres, mysql, sqlite, sqlserver")
 	}
 	if c.DSN == "" {
 		report("dsn", "is missing; it says how to connect to the database")
@@ -177,3 +178,7 @@ var ErrNullKey = errors.New("of the reading order is NULL in a row; a key must n
 // because another connection holds it; nothing was read, and trying again is
 // the remedy.
 var ErrBusy = errors.New("the database is busy")
+
+// ErrLocked is the [ErrBusy] of an engine that would have had to wait for a
+// session that holds rows locked.
+var ErrLocked = fmt.Errorf("%w: another session holds rows of it locked", ErrBusy)

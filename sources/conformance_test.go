@@ -15,6 +15,7 @@ import (
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/postgres"
 	"parkbridge/sources/sqlite"
+	"parkbridge/sources/sqlserver"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -22,12 +23,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var drivers = sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driver())
+var drivers = sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driver(), sqlserver.Driver())
 
 // TestConformance holds every engine to the same promises.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for _, engine := range testdb.Engines {
+	for _, engine := range testdb.Sources() {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			for name, test := range map[string]func(*testing.T, *testdb.Lot){
@@ -214,6 +215,9 @@ func precisionOfTimes(t *testing.T, lot *testdb.Lot) {
 	lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY, op "+lot.Type("TEXT", "timestamptz", "TIMESTAMP(6)")+" NOT NULL)")
 	lot.Grant(t, "pass")
 	zone := lot.Type("", "+00", "")
+	if lot.Driver == "sqlserver" {
+		zone = " +00:00"
+	}
 	if lot.Driver == "mysql" {
 		conn, err := lot.DB.Conn(t.Context())
 		require.NoError(t, err)
@@ -278,6 +282,32 @@ func kindsOfValues(t *testing.T, lot *testdb.Lot) {
 			{"TEXT", "NULL", sources.Value{}},
 			{"TEXT", "''", v(sources.Text, "")},
 		},
+		"sqlserver": {
+			{"bit", "1", v(sources.Bool, "true")},
+			{"decimal(20,4)", "12345678901234.5000", v(sources.Decimal, "12345678901234.5000")},
+			{"money", "-0.0001", v(sources.Decimal, "-0.0001")},
+			{"float", "0.1", v(sources.Float, "0.1")},
+			{"real", "0.1", v(sources.Float, "0.1")},
+			{"datetime", "'2026-11-01T10:00:00.007'", v(sources.Local, "2026-11-01 10:00:00.007")},
+			{"smalldatetime", "'2026-11-01T10:00:00'", v(sources.Local, "2026-11-01 10:00:00")},
+			{"datetime2(7)", "'2026-11-01T10:00:00.1234567'", v(sources.Local, "2026-11-01 10:00:00.1234567")},
+			{"datetimeoffset(7)", "'2026-11-01T10:00:00.1234567+08:00'", v(sources.Time, "2026-11-01 10:00:00.1234567+08:00")},
+			{"date", "'2026-11-01'", v(sources.Local, "2026-11-01")},
+			{"time(3)", "'10:00:00.002'", v(sources.Text, "10:00:00.002")},
+			{"varbinary(4)", "0x00ff", v(sources.Bytes, "\x00\xff")},
+			{"uniqueidentifier", "'49f0cc52-e8c7-41e3-b54d-af666b8cc11a'", v(sources.Text, "49F0CC52-E8C7-41E3-B54D-AF666B8CC11A")},
+			{"char(6)", "'ab'", v(sources.Text, "ab    ")},
+			{"varchar(20)", "'粤B12345'", v(sources.Text, "粤B12345")},
+			{"varchar(20) COLLATE Chinese_Taiwan_Stroke_CI_AS", "N'禁'", v(sources.Text, "禁")},
+			{"nvarchar(20)", "N'粤B🚗'", v(sources.Text, "粤B🚗")},
+			{"text", "'粤B12345'", v(sources.Text, "粤B12345")},
+			{"ntext", "N'粤B12345'", v(sources.Text, "粤B12345")},
+			{"image", "0xffd8", v(sources.Bytes, "\xff\xd8")},
+			{"sql_variant", "17", v(sources.Text, "17")},
+			{"xml", "'<a>粤</a>'", v(sources.Text, "<a>粤</a>")},
+			{"varchar(20)", "NULL", sources.Value{}},
+			{"varchar(20)", "''", v(sources.Text, "")},
+		},
 		"sqlite": { // the storage class counts, not the declared type
 			{"DATETIME", "'2026-11-01 10:00:00.123456'", v(sources.Text, "2026-11-01 10:00:00.123456")},
 			{"DATETIME", "1793498400", v(sources.Int, "1793498400")},
@@ -313,9 +343,7 @@ func kindsOfValues(t *testing.T, lot *testdb.Lot) {
 	got := one(t, open(t, config(lot, "pass", "id"), names...))
 	require.Equal(t, want, got)
 	// What was read survives the ledger.
-	stored, err := sources.EncodeRow(names, got)
-	require.NoError(t, err)
-	back, err := sources.DecodeRow(stored)
+	back, err := sources.DecodeRow(sources.EncodeRow(names, got))
 	require.NoError(t, err)
 	for i, name := range names {
 		require.Equal(t, want[i], back[name], name)
@@ -332,6 +360,10 @@ func textThatIsNotUTF8(t *testing.T, lot *testdb.Lot) {
 		// The commonest of all: GBK bytes in a column declared latin1.
 		lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY, plate VARCHAR(20) CHARACTER SET latin1)")
 		lot.Exec(t, "INSERT INTO pass VALUES (1, x'd4c1423132333435')")
+	case "sqlserver":
+		// These Latin characters are the bytes of it in their code page.
+		lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY, plate VARCHAR(20) COLLATE Latin1_General_CI_AS)")
+		lot.Exec(t, "INSERT INTO pass VALUES (1, N'ÔÁB12345')")
 	case "postgres":
 		lot = testdb.NewASCII(t)
 		lot.Exec(t, "CREATE TABLE pass (id INTEGER PRIMARY KEY, plate text)")
@@ -443,6 +475,9 @@ func statementTimeout(t *testing.T, lot *testdb.Lot) {
 	cfg.StatementTimeout = 300 * time.Millisecond
 	forever := "WITH RECURSIVE c(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM c WHERE id < 1000000000) SELECT MAX(id) AS id FROM c"
 	cfg.Query = lot.Type(forever, "SELECT id FROM (SELECT 1 AS id, pg_sleep(60) OFFSET 0) s", "SELECT SLEEP(60) AS id FROM DUAL")
+	if lot.Driver == "sqlserver" {
+		cfg.Query = "SELECT COUNT_BIG(CHECKSUM(a.name, b.name, c.name)) AS id FROM sys.all_columns a CROSS JOIN sys.all_columns b CROSS JOIN sys.all_columns c"
+	}
 	db, _, err := drivers[lot.Driver].Open(t.Context(), withDefaults(cfg))
 	require.NoError(t, err)
 	defer db.Close()
@@ -485,6 +520,9 @@ func twoConnections(t *testing.T, lot *testdb.Lot) {
 			var n int
 			q := lot.Type("", "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'parkbridge' AND datname = current_database()",
 				"SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND user LIKE '%\\_r'")
+			if lot.Driver == "sqlserver" {
+				q = "SELECT COUNT(*) FROM sys.dm_exec_sessions WHERE program_name = 'parkbridge' AND login_name = DB_NAME() + '_r'"
+			}
 			require.NoError(t, lot.DB.QueryRowContext(t.Context(), q).Scan(&n))
 			most = max(most, n)
 		}
@@ -540,6 +578,15 @@ func oneSeek(t *testing.T, lot *testdb.Lot) {
 		require.Contains(t, scan["Node Type"], "Index")
 		require.Contains(t, scan["Index Cond"], "ROW(")
 		require.NotContains(t, scan, "Filter")
+	case "sqlserver":
+		// The seek begins where the tie does; what is read of it before the position
+		// is thrown away.
+		_, err := conn.ExecContext(t.Context(), "SET STATISTICS XML ON")
+		require.NoError(t, err)
+		plan := lastText(t, conn, stmt, args...)
+		require.Contains(t, plan, `PhysicalOp="Index Seek"`)
+		require.NotContains(t, plan, `PhysicalOp="Sort"`)
+		require.NotContains(t, plan, "Scan")
 	case "mysql":
 		_, err := conn.ExecContext(t.Context(), "FLUSH STATUS")
 		require.NoError(t, err)
@@ -560,6 +607,25 @@ func oneSeek(t *testing.T, lot *testdb.Lot) {
 		}
 		require.Less(t, read, 110, "100 rows are read, and little more")
 	}
+}
+
+// lastText gives the one text of the last of several results.
+func lastText(t *testing.T, conn *sql.Conn, stmt string, args ...any) (text string) {
+	t.Helper()
+	rows, err := conn.QueryContext(t.Context(), stmt, args...)
+	require.NoError(t, err)
+	defer rows.Close()
+	for more := true; more; more = rows.NextResultSet() {
+		columns, err := rows.Columns()
+		require.NoError(t, err)
+		for rows.Next() {
+			if len(columns) == 1 {
+				require.NoError(t, rows.Scan(&text))
+			}
+		}
+	}
+	require.NoError(t, rows.Err())
+	return text
 }
 
 func queryText(t *testing.T, conn *sql.Conn, stmt string, args ...any) string {

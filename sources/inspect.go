@@ -230,11 +230,9 @@ func (s *Session) Places(ctx context.Context, in Range, limit int) ([][]Value, e
 	for i := range r.order {
 		list[i] = r.dialect.Select(r.fields[i])
 	}
-	sql, args, err := r.rangeSQL(strings.Join(list, ", "), in, limit)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.conn.Query(ctx, sql, r.fields[:len(r.order)], args)
+	rows, _, err := s.fetch(ctx, in.Whole, r.fields[:len(r.order)], func(from string) (string, []any, error) {
+		return r.rangeSQL(strings.Join(list, ", "), from, in, limit)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", r.place(), err)
 	}

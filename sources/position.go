@@ -38,7 +38,7 @@ func (p Position) Encode() string {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendJSONString(b, v)
+		b = AppendJSON(b, v)
 	}
 	b = append(b, ']')
 	if p.Inclusive {

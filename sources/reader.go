@@ -34,6 +34,12 @@ type Column struct {
 	// Instant tells that date-times without a zone in their text are UTC
 	// (MySQL's TIMESTAMP, as it is read here).
 	Instant bool
+	// Version tells that the server gives the column a new value, higher than any
+	// before, at each write of its row (SQL Server's rowversion).
+	Version bool
+	// Collation is the column's own where a text to compare it with must be given
+	// it (SQL Server), else empty.
+	Collation string
 }
 
 // Field is one item of a SELECT list.
@@ -42,6 +48,9 @@ type Field struct {
 	// Raw asks for the bytes as stored, for text whose real charset only the
 	// mapping knows.
 	Raw bool
+	// UTF8 tells that the bytes as stored are UTF-8, whatever the column
+	// declares.
+	UTF8 bool
 }
 
 // Dialect is an engine's SQL text and the native form of its values. It is pure.
@@ -61,6 +70,20 @@ type Dialect interface {
 	Native(c Column, v Value) (string, error)
 	// Arg is the argument to bind for a native text.
 	Arg(c Column, native string) (any, error)
+}
+
+// Limiter is a [Dialect] that bounds the rows of a SELECT in a way of its own;
+// the others write LIMIT behind it.
+type Limiter interface {
+	// Limit makes a SELECT give no more rows than its n-th argument says.
+	Limit(sql string, n int) string
+}
+
+// LockSkipper is a [Dialect] of an engine whose readers may have to wait for
+// writers. It never waits: [Conn.Query] fails with [ErrLocked] instead.
+type LockSkipper interface {
+	// SkipLocked is a table as a FROM item, without the rows that are locked.
+	SkipLocked(table string) string
 }
 
 // DB is one database, read with at most two connections and under the
@@ -135,6 +158,7 @@ func (r Registry) Names() []string {
 type Need struct {
 	Column string
 	Raw    bool // see [Field]
+	UTF8   bool // see [Field]
 }
 
 // Row is one row as read.
@@ -151,6 +175,9 @@ type Page struct {
 	// Full reports that the page holds as many rows as were asked for, so
 	// that more may follow.
 	Full bool
+	// Held reports that rows of the range are left out, because another session
+	// holds them locked and the engine would have had to wait for it.
+	Held bool
 }
 
 // Reader polls one table or query.
@@ -160,6 +187,7 @@ type Reader struct {
 	cfg     Config
 
 	from    string   // the FROM item with its condition's parenthesised text
+	past    string   // the same without locked rows; "" where there is none
 	where   string   // "" or "(condition)"
 	order   []Column // the reading order
 	key     []int    // index of each key column in order
@@ -201,6 +229,9 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 			parts[i] = r.dialect.Quote(p)
 		}
 		r.from = strings.Join(parts, ".")
+		if d, ok := r.dialect.(LockSkipper); ok {
+			r.past = d.SkipLocked(r.from)
+		}
 	} else {
 		r.from = "(" + strings.TrimSpace(r.cfg.Query) + "\n) AS " + r.dialect.Quote("source_query")
 	}
@@ -236,6 +267,12 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		if err != nil {
 			return err
 		}
+		if c.Version && slices.Contains(r.cfg.Key, name) {
+			return &ConfigError{
+				Source: r.cfg.Name, Key: "key",
+				Problem: fmt.Sprintf("%s is a rowversion, which is another one after each edit of its row; it can be the cursor, but name a column as key that stays as it is", c.Name),
+			}
+		}
 		r.order = append(r.order, c)
 		r.fields = append(r.fields, Field{Column: c})
 	}
@@ -257,7 +294,7 @@ func (r *Reader) prepare(ctx context.Context, needs []Need) error {
 		if err != nil {
 			return err
 		}
-		f := Field{Column: c, Raw: n.Raw}
+		f := Field{Column: c, Raw: n.Raw, UTF8: n.UTF8}
 		at := slices.Index(r.fields, f)
 		if at < 0 {
 			at = len(r.fields)

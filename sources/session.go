@@ -53,13 +53,9 @@ func (s *Session) Now(ctx context.Context) (time.Time, error) {
 // says so, the last ones first. Rows whose cursor is NULL have no place in it
 // and are not read.
 func (s *Session) Page(ctx context.Context, in Range, limit int) (Page, error) {
-	sql, args, err := s.r.PageSQL(in, limit)
-	if err != nil {
-		return Page{}, err
-	}
-	page, err := s.query(ctx, sql, args)
-	page.Full = len(page.Rows) == limit
-	return page, err
+	return s.page(ctx, in.Whole, limit, func(from string) (string, []any, error) {
+		return s.r.rangeSQL(s.r.list, from, in, limit)
+	})
 }
 
 // Highest gives the position of the last row of a range; the zero Position
@@ -78,7 +74,8 @@ func (s *Session) Highest(ctx context.Context, in Range) (Position, error) {
 // does not show such rows.
 func (s *Session) InFlight(ctx context.Context, in Range, limit int) (string, error) {
 	r := s.r
-	sql, args, err := r.rangeSQL(r.keyList(), in, limit)
+	keys := func(from string) (string, []any, error) { return r.rangeSQL(r.keyList(), from, in, limit) }
+	sql, args, err := keys(r.from)
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +87,7 @@ func (s *Session) InFlight(ctx context.Context, in Range, limit int) (string, er
 	if err != nil || !ok {
 		return "", err
 	}
-	committed, err := s.conn.Query(ctx, sql, fields, args)
+	committed, _, err := s.fetch(ctx, false, fields, keys)
 	if err != nil {
 		return "", err
 	}
@@ -121,30 +118,38 @@ func (r *Reader) keyList() string {
 // Nulls reads up to limit rows that have no cursor, the highest keys first;
 // belowKey is the key to go on below, "" for the first page.
 func (s *Session) Nulls(ctx context.Context, belowKey string, limit int) (Page, error) {
-	st := statement{r: s.r, conds: s.r.nullConds()}
-	keys := s.r.keyColumns()
+	return s.page(ctx, false, limit, func(from string) (string, []any, error) {
+		return s.r.nullsSQL(from, belowKey, limit)
+	})
+}
+
+func (r *Reader) nullsSQL(from, belowKey string, limit int) (string, []any, error) {
+	st := statement{r: r, conds: r.nullConds()}
+	keys := r.keyColumns()
 	var names, order []string
 	for _, c := range keys {
-		name := s.r.dialect.Quote(c.Name)
+		name := r.dialect.Quote(c.Name)
 		names, order = append(names, name), append(order, name+" DESC")
 	}
 	if belowKey != "" {
-		args, err := s.r.keyArgs(&st, belowKey)
+		args, err := r.keyArgs(&st, belowKey)
 		if err != nil {
-			return Page{}, err
+			return "", nil, err
 		}
-		st.conds = append(st.conds, s.r.dialect.Compare(names, "<", func(i int) string { return st.param(keys[i], args[i]) }))
+		st.conds = append(st.conds, r.dialect.Compare(names, "<", func(i int) string { return st.param(keys[i], args[i]) }))
 	}
-	page, err := s.query(ctx, s.r.selectSQL(st.conds)+" ORDER BY "+strings.Join(order, ", ")+fmt.Sprintf(" LIMIT %d", limit), st.args)
-	page.Full = len(page.Rows) == limit
-	return page, err
+	sql := st.limit(selectSQL(r.list, from, st.conds)+" ORDER BY "+strings.Join(order, ", "), limit)
+	return sql, st.args, nil
 }
 
 // CountNulls counts the rows that have no cursor, most at the most.
 func (s *Session) CountNulls(ctx context.Context, most int) (int, error) {
 	r := s.r
-	sql := "SELECT " + r.dialect.Select(Field{Column: r.order[r.key[0]]}) + " FROM " + r.from + " WHERE " + strings.Join(r.nullConds(), " AND ") + fmt.Sprintf(" LIMIT %d", most)
-	rows, err := s.conn.Query(ctx, sql, r.fields[r.key[0]:r.key[0]+1], nil)
+	rows, _, err := s.fetch(ctx, false, r.fields[r.key[0]:r.key[0]+1], func(from string) (string, []any, error) {
+		st := statement{r: r}
+		sql := st.limit(selectSQL(r.dialect.Select(Field{Column: r.order[r.key[0]]}), from, r.nullConds()), most)
+		return sql, st.args, nil
+	})
 	if err != nil {
 		return 0, fmt.Errorf("counting rows without a cursor in %s: %w", r.place(), err)
 	}
@@ -210,7 +215,9 @@ func (s *Session) ByKeys(ctx context.Context, keys []string) (Page, error) {
 		return Page{Columns: s.r.columns}, nil
 	}
 	st.conds = append(st.conds, "("+strings.Join(alternatives, " OR ")+")")
-	return s.query(ctx, s.r.selectSQL(st.conds), st.args)
+	return s.page(ctx, true, len(keys)+1, func(from string) (string, []any, error) {
+		return selectSQL(s.r.list, from, st.conds), st.args, nil
+	})
 }
 
 // keyArgs gives the arguments that stand for a key's columns.
@@ -228,13 +235,32 @@ func (r *Reader) keyArgs(st *statement, key string) ([]any, error) {
 	return st.bind(cols, natives)
 }
 
-func (s *Session) query(ctx context.Context, sql string, args []any) (Page, error) {
+// fetch runs the SELECT that build writes of a FROM item. Where another session
+// holds rows of it locked, it is run again without them, and held is true; where
+// the whole is asked for, that is an error.
+func (s *Session) fetch(ctx context.Context, whole bool, fields []Field, build func(from string) (string, []any, error)) (rows [][]Value, held bool, err error) {
+	sql, args, err := build(s.r.from)
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err = s.conn.Query(ctx, sql, fields, args)
+	if whole || s.r.past == "" || !errors.Is(err, ErrLocked) {
+		return rows, false, err
+	}
+	if sql, args, err = build(s.r.past); err != nil {
+		return nil, true, err
+	}
+	rows, err = s.conn.Query(ctx, sql, fields, args)
+	return rows, true, err
+}
+
+func (s *Session) page(ctx context.Context, whole bool, limit int, build func(from string) (string, []any, error)) (Page, error) {
 	r := s.r
-	rows, err := s.conn.Query(ctx, sql, r.fields, args)
+	rows, held, err := s.fetch(ctx, whole, r.fields, build)
 	if err != nil {
 		return Page{}, fmt.Errorf("reading %s: %w", r.place(), err)
 	}
-	page := Page{Columns: r.columns, Rows: make([]Row, 0, len(rows))}
+	page := Page{Columns: r.columns, Rows: make([]Row, 0, len(rows)), Full: len(rows) == limit, Held: held}
 	for _, values := range rows {
 		row, err := r.row(values)
 		if err != nil {

@@ -20,15 +20,18 @@ type Range struct {
 	Below bool
 	// Newest gives the last rows first.
 	Newest bool
+	// Whole asks for every row: where another session holds one locked, reading
+	// fails with [ErrLocked]. Else such rows are left out, see [Page.Held].
+	Whole bool
 }
 
 // PageSQL is the statement that [Session.Page] runs, for looking at its plan.
 func (r *Reader) PageSQL(in Range, limit int) (string, []any, error) {
-	return r.rangeSQL(r.list, in, limit)
+	return r.rangeSQL(r.list, r.from, in, limit)
 }
 
 // rangeSQL selects a list of columns from the rows of a range.
-func (r *Reader) rangeSQL(list string, in Range, limit int) (string, []any, error) {
+func (r *Reader) rangeSQL(list, from string, in Range, limit int) (string, []any, error) {
 	st := statement{r: r}
 	if r.where != "" {
 		st.conds = append(st.conds, r.where)
@@ -48,7 +51,7 @@ func (r *Reader) rangeSQL(list string, in Range, limit int) (string, []any, erro
 			return "", nil, err
 		}
 	}
-	return r.selectList(list, st.conds) + r.orderBy(in.Newest) + fmt.Sprintf(" LIMIT %d", limit), st.args, nil
+	return st.limit(selectSQL(list, from, st.conds)+r.orderBy(in.Newest), limit), st.args, nil
 }
 
 func beginning(p Position) string {
@@ -116,10 +119,17 @@ func (s *statement) bound(p Position, op string) error {
 	return nil
 }
 
-func (r *Reader) selectSQL(conds []string) string { return r.selectList(r.list, conds) }
+// limit makes a SELECT give n rows at the most.
+func (s *statement) limit(sql string, n int) string {
+	if d, ok := s.r.dialect.(Limiter); ok {
+		s.args = append(s.args, n)
+		return d.Limit(sql, len(s.args))
+	}
+	return sql + fmt.Sprintf(" LIMIT %d", n)
+}
 
-func (r *Reader) selectList(list string, conds []string) string {
-	sql := "SELECT " + list + " FROM " + r.from
+func selectSQL(list, from string, conds []string) string {
+	sql := "SELECT " + list + " FROM " + from
 	if len(conds) > 0 {
 		sql += " WHERE " + strings.Join(conds, " AND ")
 	}

@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -26,7 +26,7 @@ const (
 	Bytes               // raw bytes: a binary column, or text that is not UTF-8
 	Local               // a date or date-time without a zone
 	Time                // a date-time with a zone, or an instant
-	Bad                 // a value the column's type allows and the calendar does not, such as 0000-00-00
+	Bad                 // a value the column's type allows and the calendar does not, such as 0000-00-00; or text that its character set does not have
 )
 
 var kindNames = [...]string{"null", "bool", "int", "float", "decimal", "text", "bytes", "local", "time", "bad"}
@@ -92,27 +92,50 @@ func TextOrBytes(s string, raw bool) Value {
 // MarshalJSON writes the form kept in the ledger. NULL, booleans, integers and
 // text are their JSON selves; every other kind is an object of one key, the
 // name of the kind. [Value.UnmarshalJSON] gives the same Value back.
-func (v Value) MarshalJSON() ([]byte, error) {
-	switch v.Kind {
-	case Null:
-		return []byte("null"), nil
-	case Bool, Int:
-		return []byte(v.Text), nil
-	case Text:
-		return appendJSONString(nil, v.Text), nil
-	case Bytes:
-		return []byte(`{"bytes":"` + base64.StdEncoding.EncodeToString([]byte(v.Text)) + `"}`), nil
-	default:
-		return append(appendJSONString([]byte(`{"`+v.Kind.String()+`":`), v.Text), '}'), nil
-	}
-}
+func (v Value) MarshalJSON() ([]byte, error) { return v.appendJSON(nil), nil }
 
-func appendJSONString(dst []byte, s string) []byte {
+// AppendJSON appends a text as a JSON string.
+func AppendJSON(dst []byte, s string) []byte {
+	if plainJSON(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(s) // a string always encodes
 	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...)
+}
+
+// plainJSON reports that a text stands in JSON as it is.
+func plainJSON(s string) bool {
+	ascii := true
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' {
+			return false
+		} else if c >= utf8.RuneSelf {
+			ascii = false
+		}
+	}
+	return ascii || (utf8.ValidString(s) && !strings.ContainsAny(s, "\u2028\u2029"))
+}
+
+// appendJSON appends the form of [Value.MarshalJSON].
+func (v Value) appendJSON(dst []byte) []byte {
+	switch v.Kind {
+	case Null:
+		return append(dst, "null"...)
+	case Bool, Int:
+		return append(dst, v.Text...)
+	case Text:
+		return AppendJSON(dst, v.Text)
+	case Bytes:
+		dst = append(dst, `{"bytes":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, []byte(v.Text))
+		return append(dst, `"}`...)
+	default:
+		dst = append(append(append(dst, `{"`...), v.Kind.String()...), `":`...)
+		return append(AppendJSON(dst, v.Text), '}')
+	}
 }
 
 // UnmarshalJSON reads what [Value.MarshalJSON] wrote.
@@ -156,20 +179,19 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 
 // EncodeRow writes columns as one JSON object in the order given; values
 // beyond names are left out.
-func EncodeRow(names []string, values []Value) ([]byte, error) {
-	b := []byte{'{'}
+func EncodeRow(names []string, values []Value) []byte {
+	size := 2
+	for i, n := range names {
+		size += len(n) + len(values[i].Text) + 20
+	}
+	b := append(make([]byte, 0, size), '{')
 	for i, n := range names {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendJSONString(b, n), ':')
-		j, err := values[i].MarshalJSON()
-		if err != nil {
-			return nil, err
-		}
-		b = append(b, j...)
+		b = values[i].appendJSON(append(AppendJSON(b, n), ':'))
 	}
-	return append(b, '}'), nil
+	return append(b, '}')
 }
 
 // DecodeRow reads what [EncodeRow] wrote, by column name.
@@ -181,23 +203,51 @@ func DecodeRow(b []byte) (map[string]Value, error) {
 	return m, nil
 }
 
-// Hash is the content hash of a row: eight hex digits that stand for the
-// column list, a colon, and 32 for the content. Two hashes may be compared
-// only where their column lists agree (see [SameColumns]).
-func Hash(names []string, values []Value) string {
-	cols, content := sha256.New(), sha256.New()
-	var n [8]byte
-	for i, name := range names {
-		binary.LittleEndian.PutUint64(n[:], uint64(len(name)))
-		cols.Write(n[:])
-		cols.Write([]byte(name))
-		v := values[i]
-		binary.LittleEndian.PutUint64(n[:], uint64(len(v.Text))<<8|uint64(v.Kind))
-		content.Write(n[:])
-		content.Write([]byte(v.Text))
-	}
-	return hex.EncodeToString(cols.Sum(nil)[:4]) + ":" + hex.EncodeToString(content.Sum(nil)[:16])
+// HashSize is the length of a content hash in bytes: hashColumns that stand for
+// the list of columns, and the rest for the content.
+const (
+	HashSize    = 20
+	hashColumns = 4
+)
+
+// Hasher makes the content hashes of rows with one list of columns. It is for
+// one goroutine at a time.
+type Hasher struct {
+	columns [hashColumns]byte
+	buf     []byte
 }
 
+// NewHasher makes a hasher for rows with these columns.
+func NewHasher(names []string) *Hasher {
+	var b []byte
+	for _, name := range names {
+		b = append(binary.LittleEndian.AppendUint64(b, uint64(len(name))), name...)
+	}
+	h := &Hasher{}
+	sum := sha256.Sum256(b)
+	copy(h.columns[:], sum[:])
+	return h
+}
+
+// Hash is the content hash of a row: HashSize bytes. Two hashes may be compared
+// only where their column lists agree (see [SameColumns]).
+func (h *Hasher) Hash(values []Value) string {
+	h.buf = h.buf[:0]
+	for _, v := range values {
+		h.buf = binary.LittleEndian.AppendUint64(h.buf, uint64(len(v.Text))<<8|uint64(v.Kind))
+		h.buf = append(h.buf, v.Text...)
+	}
+	sum := sha256.Sum256(h.buf)
+	var out [HashSize]byte
+	copy(out[:], h.columns[:])
+	copy(out[hashColumns:], sum[:])
+	return string(out[:])
+}
+
+// Hash is the content hash of one row.
+func Hash(names []string, values []Value) string { return NewHasher(names).Hash(values[:len(names)]) }
+
 // SameColumns reports whether two content hashes cover the same column list.
-func SameColumns(a, b string) bool { return len(a) > 9 && len(b) > 9 && a[:9] == b[:9] }
+func SameColumns(a, b string) bool {
+	return len(a) == HashSize && len(b) == HashSize && a[:hashColumns] == b[:hashColumns]
+}

@@ -21,6 +21,7 @@ import (
 	"parkbridge/sources/mysql"
 	"parkbridge/sources/postgres"
 	"parkbridge/sources/sqlite"
+	"parkbridge/sources/sqlserver"
 )
 
 // Exit codes; the first that applies.
@@ -88,7 +89,7 @@ type app struct {
 
 // drivers are the databases this program can read.
 func drivers() sources.Registry {
-	return sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driver())
+	return sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driver(), sqlserver.Driver())
 }
 
 func newRoot(stdout, stderr io.Writer) *cobra.Command {

@@ -159,7 +159,7 @@ func (p *preview) follow(ctx context.Context, s *config.Source, columns []string
 			out.record, revision = &records[0], records[0].Revision
 		}
 	}
-	if out.fields, out.problems = check.Map(s.Program, s.Table, revision, row.Values); out.problems == nil {
+	if out.fields, out.problems = check.Map(s.Program, s.Table, revision, time.Now(), row.Values); out.problems == nil {
 		request, err := sink.Rehearse(ctx, p.cfg.Sink, out.fields)
 		if err != nil {
 			return out, err

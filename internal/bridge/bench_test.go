@@ -49,10 +49,10 @@ func BenchmarkSync(b *testing.B) {
 		c, err := sink.New(sink.Config{URL: server.URL, AppSecret: secret, Concurrency: 32})
 		require.NoError(b, err)
 		defer c.Close()
-		fields := map[string]string{
+		fields := sink.FieldsOf(map[string]string{
 			"park_uuid": "P", "flow_no": "EX1", "parking_serial": "S1", "plate": "粤B00001", "operate_time": "2026-11-01T10:00:00Z",
 			"operator": "张三", "reason": "张三",
-		}
+		})
 		b.SetParallelism(32 / 2)
 
 		b.RunParallel(func(pb *testing.PB) {

@@ -23,7 +23,7 @@ import (
 // Gate is what the bridge needs of the sink.
 type Gate interface {
 	// Send pushes one record and says what the answer means. It never fails.
-	Send(ctx context.Context, fields map[string]string) sink.Reply
+	Send(ctx context.Context, fields sink.Fields) sink.Reply
 }
 
 // Reader is what the bridge needs of an open source.
@@ -149,17 +149,15 @@ func (b *Bridge) Sync(ctx context.Context, limit int) Report {
 	var running []*Source
 	for _, s := range b.Sources {
 		err := d.take(work, s.Name)
-		if err == nil {
-			err = d.newRun(work, s.Name)
-		}
 		if err != nil {
 			r := SourceReport{Source: s.Name}
 			if !errors.As(err, &r.Held) {
-				r.Err = errors.Join(err, d.giveBack(work, s.Name))
+				r.Err = err
 			}
 			report.Sources = append(report.Sources, r)
 			continue
 		}
+		d.startRun(s.Name)
 		running = append(running, s)
 	}
 	failures := make([]error, len(running))
@@ -208,7 +206,7 @@ func (b *Bridge) forget(ctx context.Context) (wiped int, err error) {
 // finish notes the end of a source's run and gives its lease back.
 func (b *Bridge) finish(ctx context.Context, s *Source, d *delivery, failure error) SourceReport {
 	r := SourceReport{Source: s.Name, Err: failure}
-	run, err := b.Ledger.FinishRun(ctx, d.runOf(s.Name), d.countRead(s.Name, 0), failure)
+	run, err := d.endRun(ctx, s.Name, failure)
 	r.Run, r.Err = run, errors.Join(r.Err, err)
 	if lost := d.lostLease(s.Name); lost != nil {
 		r.Err = errors.Join(r.Err, lost)
@@ -247,7 +245,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	if err != nil {
 		return err
 	}
-	l.d, l.run = d, d.runOf(s.Name)
+	l.d = d
 	defer func() { d.countRead(s.Name, l.read) }()
 	started := state.Started
 	if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
@@ -282,7 +280,7 @@ func (b *Bridge) openSource(ctx context.Context, s *Source, lease *ledger.Lease)
 			"leads to %q now, but the mark %q was made in %q; nothing was read. If that is meant, say where to go on: %s", server, mark.Mark.String(), mark.Server, s.resetCommand(mark.Mark))}
 	}
 	state, err := StateOf(mark)
-	return &lander{b: b, s: s, lease: lease, mark: mark, server: server}, r, state, err
+	return &lander{b: b, s: s, mapper: s.mapper(s.Program.Columns()), lease: lease, mark: mark, server: server}, r, state, err
 }
 
 // explained adds to a mark that does not fit the table what to do about it.
@@ -382,15 +380,6 @@ func aboveEverything(ctx context.Context, sess capture.Session, position sources
 		err = fmt.Errorf("--to %s: %w (the last row is at %s)", position, ErrAboveAll, last)
 	}
 	return err
-}
-
-// mapped turns the mapping's result into the ledger's.
-func mapped(fields map[string]string, problems []mapping.FieldError) ledger.Mapped {
-	m := ledger.Mapped{Fields: fields, ParkUUID: fields[sink.FieldParkUUID], FlowNo: fields[sink.FieldFlowNo], ParkingSerial: fields[sink.FieldParkingSerial]}
-	for _, p := range problems {
-		m.Problems = append(m.Problems, ledger.Problem(p))
-	}
-	return m
 }
 
 // limiter paces calls; nil means no limit.

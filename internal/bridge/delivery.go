@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -27,20 +29,24 @@ type delivery struct {
 	// shared with the goroutines that capture
 	mu        sync.Mutex
 	leases    map[string]*ledger.Lease
-	runs      map[string]int64
-	reads     map[string]int               // rows read, by source, see countRead
+	runs      map[string]*run
 	lost      map[string]*ledger.LostError // leases that another run has taken over
 	capturing bool
 	woken     chan struct{}
 	told      map[string]string // holders of other runs that were logged, by source
+	fresh     handed
 
 	// the conductor's own
-	verdict                // what answers say about the gate
-	queue   []ledger.Due   // fetched, in order of landing
-	lastID  int64          // the last one fetched in this sweep
-	dry     bool           // nothing more to fetch since the last wake
-	dryEnd  bool           // and nothing can have landed since: capture had ended
-	probed  map[int64]bool // sent as probes in this sweep
+	verdict           // what answers say about the gate
+	queue   []*record // in order of landing
+	lastID  int64     // the last one that came into the queue in this sweep
+	// behind tells that the ledger may hold records above lastID which were not
+	// handed over; waiting, that it holds some which this sweep passes by, so that
+	// only the ledger knows who waits for whom.
+	behind, waiting bool
+	dry             bool           // nothing more to fetch since the last wake
+	dryEnd          bool           // and nothing can have landed since: capture had ended
+	probed          map[int64]bool // sent as probes in this sweep
 	// backingOff leaves records alone while their backoff runs; a sync does not.
 	backingOff bool
 	inFlight   map[string]int    // records under way, by serial
@@ -48,7 +54,7 @@ type delivery struct {
 	chainLen   int
 	// again holds refused records that go out once more, ahead of all others;
 	// their serials are chained already.
-	again      []ledger.Due
+	again      []*record
 	sweepStart time.Time // zero where no record is passed by
 	sweepWish  bool      // a new sweep is to begin when this one's queue is through
 	paced      *time.Timer
@@ -59,8 +65,23 @@ type delivery struct {
 	settler    *settler
 }
 
-type job struct {
+// record is one that may be sent.
+type record struct {
 	ledger.Due
+	fields sink.Fields
+}
+
+// read makes a record of what the ledger gives.
+func read(due ledger.Due) (*record, error) {
+	var fields map[string]string
+	if err := json.Unmarshal(due.Fields, &fields); err != nil {
+		return nil, fmt.Errorf("reading the fields of record %d: %w", due.ID, err)
+	}
+	return &record{due, sink.FieldsOf(fields)}, nil
+}
+
+type job struct {
+	*record
 	probe bool
 }
 
@@ -74,7 +95,7 @@ type answer struct {
 
 // chain holds the later records of a serial while an earlier one is under way.
 type chain struct {
-	records []ledger.Due
+	records []*record
 	dead    bool // the earlier one stays pending: the others wait for the next sweep
 }
 
@@ -89,8 +110,9 @@ const (
 func (b *Bridge) newDelivery(limit int) *delivery {
 	return &delivery{
 		b: b, log: b.Log, limit: limit, limiter: b.Settings.limiter(),
-		leases: map[string]*ledger.Lease{}, runs: map[string]int64{}, reads: map[string]int{}, lost: map[string]*ledger.LostError{}, capturing: true, woken: make(chan struct{}, 1),
-		told: map[string]string{}, inFlight: map[string]int{}, chained: map[string]*chain{}, probed: map[int64]bool{},
+		leases: map[string]*ledger.Lease{}, runs: map[string]*run{}, lost: map[string]*ledger.LostError{}, capturing: true, woken: make(chan struct{}, 1),
+		told: map[string]string{}, fresh: handed{taken: make(chan struct{}, 1)}, behind: true,
+		inFlight: map[string]int{}, chained: map[string]*chain{}, probed: map[int64]bool{},
 	}
 }
 
@@ -128,7 +150,7 @@ func (d *delivery) stoppedByLimit() bool {
 
 // query says which records this delivery may take.
 func (d *delivery) query() ledger.DueQuery {
-	leases, _ := d.held()
+	leases := d.held()
 	q := ledger.DueQuery{Unordered: d.b.Settings.UnorderedSerials, SweepStart: d.sweepStart}
 	for _, name := range slices.Sorted(maps.Keys(leases)) {
 		q.Leases = append(q.Leases, leases[name])
@@ -156,7 +178,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 		senders.Go(func() {
 			for j := range d.jobs {
 				begun := d.b.Now()
-				reply := d.b.Gate.Send(calls, j.Fields)
+				reply := d.b.Gate.Send(calls, j.fields)
 				d.answers <- answer{
 					job: j, reply: reply, begun: begun, at: d.b.Now().Truncate(time.Millisecond),
 					cut: calls.Err() != nil && reply.Outcome == sink.Retry,
@@ -198,6 +220,9 @@ func (d *delivery) sweep(ctx context.Context) error {
 	} else if d.sink.State == ledger.SinkBlocked {
 		d.mode = probing
 	}
+	if err := d.lookForWaiting(ctx); err != nil {
+		return err
+	}
 	for {
 		// A blocked sink is tried with one record, and which one that is is best
 		// known when all have landed.
@@ -217,6 +242,7 @@ func (d *delivery) sweep(ctx context.Context) error {
 			d.settleAnswer(a)
 		case <-d.woken:
 			d.dry = false
+		case <-d.settler.written:
 		case <-d.paced.C:
 		case <-ctx.Done():
 			return nil
@@ -234,8 +260,11 @@ func (d *delivery) exhausted() bool {
 
 // dispatch hands out as many records as may be under way.
 func (d *delivery) dispatch(ctx context.Context) error {
-	for d.sending < d.b.Settings.Concurrency && !d.limited() && ctx.Err() == nil {
-		var next *ledger.Due
+	n := d.b.Settings.Concurrency
+	// Killed now, what is under way and what is answered but not written goes out
+	// again: that is kept within three times the concurrency.
+	for d.sending < n && d.sending+d.settler.unwritten() < 3*n && !d.limited() && ctx.Err() == nil {
+		var next *record
 		var err error
 		probe := false
 		if !d.mayCall() {
@@ -274,14 +303,14 @@ func (d *delivery) dispatch(ctx context.Context) error {
 		}
 		d.sent++
 		d.sending++
-		if key := d.serial(*next); probe {
+		if key := d.serial(next); probe {
 			d.probed[next.ID] = true
 			if key != "" && d.chained[key] == nil {
 				d.chained[key] = &chain{}
 			}
 		}
-		d.inFlight[d.serial(*next)]++
-		d.jobs <- job{Due: *next, probe: probe}
+		d.inFlight[d.serial(next)]++
+		d.jobs <- job{next, probe}
 	}
 	if d.mode == probing && d.limited() && d.sending == 0 {
 		d.noProbe()
@@ -306,7 +335,7 @@ func (d *delivery) mayCall() bool {
 
 // serial names the (lot, parking serial) whose records go one after another;
 // "" for a record that waits for none.
-func (d *delivery) serial(r ledger.Due) string {
+func (d *delivery) serial(r *record) string {
 	if r.ParkingSerial == "" || slices.Contains(d.b.Settings.UnorderedSerials, r.ParkingSerial) {
 		return ""
 	}
@@ -315,40 +344,23 @@ func (d *delivery) serial(r ledger.Due) string {
 
 // nextDue gives the next record that may be sent, or nil where there is none
 // now.
-func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
+func (d *delivery) nextDue(ctx context.Context) (*record, error) {
 	for len(d.again) > 0 {
 		next := d.again[0]
 		d.again = d.again[1:]
 		if d.leaseOf(next.Source) != nil {
-			return &next, nil
+			return next, nil
 		}
 	}
 	for {
 		if len(d.queue) == 0 {
-			if d.sweepWish {
+			if d.sweepWish || d.chainLen >= chainMost {
 				return nil, nil
 			}
-			capturing := d.isCapturing() // before the fetch: what lands later than this is not in it
-			if (d.dry && (d.dryEnd || capturing)) || d.chainLen >= chainMost {
-				return nil, nil
-			}
-			q := d.query()
-			q.AfterID, q.Limit = d.lastID, fetchPage
-			if d.backingOff {
-				q.Now = d.b.Now()
-			}
-			due, err := d.b.Ledger.Due(context.WithoutCancel(ctx), q)
-			if d.loses(err) {
-				continue
-			}
-			if err != nil {
+			if more, err := d.refill(ctx); err != nil || !more {
 				return nil, err
 			}
-			if len(due) == 0 {
-				d.dry, d.dryEnd = true, !capturing
-				return nil, nil
-			}
-			d.queue, d.lastID = due, due[len(due)-1].ID
+			continue
 		}
 		next := d.queue[0]
 		d.queue = d.queue[1:]
@@ -365,12 +377,69 @@ func (d *delivery) nextDue(ctx context.Context) (*ledger.Due, error) {
 			}
 			d.chained[key] = &chain{}
 		}
-		return &next, nil
+		return next, nil
 	}
 }
 
+// refill gets more records into the queue: those handed over by the landings,
+// else those that the ledger has. more tells that it is worth another look.
+func (d *delivery) refill(ctx context.Context) (more bool, err error) {
+	capturing := d.isCapturing() // before the look: what lands later than this is not in it
+	if !d.behind && !d.waiting {
+		fresh, spilt := d.fresh.take(d.lastID)
+		if len(fresh) > 0 {
+			d.queue, d.lastID = fresh, fresh[len(fresh)-1].ID
+			return true, nil
+		}
+		if d.behind = spilt; !spilt {
+			d.dry, d.dryEnd = true, !capturing
+			return false, nil
+		}
+	}
+	if d.dry && (d.dryEnd || capturing) {
+		return false, nil
+	}
+	d.fresh.restart() // what lands from here on is handed over, or in what is read now
+	q := d.query()
+	q.AfterID, q.Limit = d.lastID, fetchPage
+	if d.backingOff {
+		q.Now = d.b.Now()
+	}
+	due, err := d.b.Ledger.Due(context.WithoutCancel(ctx), q)
+	if d.loses(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	d.behind = len(due) == fetchPage
+	if len(due) == 0 {
+		d.dry, d.dryEnd = true, !capturing
+		return !d.waiting && capturing, nil
+	}
+	for _, one := range due {
+		r, err := read(one)
+		if err != nil {
+			return false, err
+		}
+		d.queue = append(d.queue, r)
+	}
+	d.lastID = due[len(due)-1].ID
+	return true, nil
+}
+
+// lookForWaiting sees whether this sweep passes records by.
+func (d *delivery) lookForWaiting(ctx context.Context) error {
+	some, err := d.b.Ledger.Waiting(context.WithoutCancel(ctx), d.query())
+	if d.loses(err) {
+		return d.lookForWaiting(ctx)
+	}
+	d.waiting = some
+	return err
+}
+
 // nextProbe gives the record to try the gate with.
-func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
+func (d *delivery) nextProbe(ctx context.Context) (*record, error) {
 	excluded := append(d.suspectIDs(), slices.Collect(maps.Keys(d.probed))...)
 	for {
 		due, err := d.b.Ledger.Probe(context.WithoutCancel(ctx), d.query(), excluded)
@@ -380,14 +449,14 @@ func (d *delivery) nextProbe(ctx context.Context) (*ledger.Due, error) {
 		if err != nil || len(due) == 0 {
 			return nil, err
 		}
-		return &due[0], nil
+		return read(due[0])
 	}
 }
 
 // release lets the records go that waited for one of their serial: into the
 // queue where the earlier one is done with, out of this sweep where it stays
 // pending.
-func (d *delivery) release(r ledger.Due, done bool) {
+func (d *delivery) release(r *record, done bool) {
 	key := d.serial(r)
 	c := d.chained[key]
 	if c == nil || d.inFlight[key] > 0 {
@@ -408,7 +477,7 @@ func (d *delivery) release(r ledger.Due, done bool) {
 // the gate.
 func (d *delivery) settleAnswer(a answer) {
 	d.sending--
-	key := d.serial(a.Due)
+	key := d.serial(a.record)
 	if d.inFlight[key]--; d.inFlight[key] == 0 {
 		delete(d.inFlight, key)
 	}
@@ -416,7 +485,7 @@ func (d *delivery) settleAnswer(a answer) {
 		d.settler.add(s, d.sink)
 	}
 	for _, r := range d.freed {
-		d.release(r.Due, r.done)
+		d.release(r.record, r.done)
 	}
 	d.freed = d.freed[:0]
 	d.again = append(d.again, d.requeued...)
@@ -428,9 +497,10 @@ func (d *delivery) settleAnswer(a answer) {
 
 // newSweep begins the walk over the pending records anew. Nothing may be under
 // way, and what was answered must be settled.
-func (d *delivery) newSweep() {
+func (d *delivery) newSweep(ctx context.Context) error {
 	clear(d.chained)
 	clear(d.probed)
-	d.queue, d.again, d.lastID, d.chainLen, d.dry, d.sweepWish = nil, nil, 0, 0, false, false
+	d.queue, d.again, d.lastID, d.chainLen, d.dry, d.sweepWish, d.behind = nil, nil, 0, 0, false, false, true
 	d.sweepStart = d.b.Now()
+	return d.lookForWaiting(ctx)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"parkbridge/internal/capture"
 	"parkbridge/internal/ledger"
@@ -17,14 +16,14 @@ import (
 type lander struct {
 	b      *Bridge
 	s      *Source
+	mapper *mapper
 	lease  *ledger.Lease
 	mark   ledger.Mark // as it is stored
 	server string      // what the source is connected to
-	run    int64
-	d      *delivery // is told what has landed; nil: nobody is
-	read   int       // rows read that no landing has counted yet
-	tally  *tally    // what a reconcile counts; nil: there is none
-	dry    bool      // nothing is written
+	d      *delivery   // is told what has landed; nil: nobody is
+	read   int         // rows read that no landing has counted yet
+	tally  *tally      // what a reconcile counts; nil: there is none
+	dry    bool        // nothing is written
 }
 
 // Land lands what is new in a page, in one transaction with the state.
@@ -37,6 +36,12 @@ func (l *lander) Land(ctx context.Context, page sources.Page, state capture.Stat
 	return l.write(ctx, encodeState(state), rows, changes)
 }
 
+// newRow is a row that is about to become a record, and what is to be sent of it.
+type newRow struct {
+	ledger.New
+	fields sink.Fields
+}
+
 // Save stores the state where it is not the stored one.
 func (l *lander) Save(ctx context.Context, state capture.State) error {
 	to := encodeState(state)
@@ -46,22 +51,37 @@ func (l *lander) Save(ctx context.Context, state capture.State) error {
 	return l.write(ctx, to, nil, nil)
 }
 
-func (l *lander) write(ctx context.Context, to ledger.State, rows []ledger.New, changes []ledger.Change) error {
-	// What was read is landed, also when stopping.
-	landed, err := l.b.Ledger.Land(context.WithoutCancel(ctx), ledger.Landing{
-		Lease: l.lease, From: l.mark, To: to, Shape: l.s.Shape, Server: l.server, Table: l.s.Table, Rows: rows, Changes: changes, RunID: l.run, Read: l.read,
-	})
+func (l *lander) write(ctx context.Context, to ledger.State, rows []newRow, changes []ledger.Change) error {
+	work := context.WithoutCancel(ctx) // what was read is landed, also when stopping
+	in := ledger.Landing{
+		Lease: l.lease, From: l.mark, To: to, Shape: l.s.Shape, Server: l.server, Table: l.s.Table, Rows: make([]ledger.New, len(rows)), Changes: changes,
+	}
+	for i := range rows {
+		in.Rows[i] = rows[i].New
+	}
+	if l.d != nil && len(rows)+len(changes) > 0 {
+		var err error
+		if in.RunID, err = l.d.noteRun(work, l.s.Name); err != nil {
+			return err
+		}
+		in.Read, in.Then = l.read, func() { l.d.hand(l.s.Name, in.Rows, rows, len(changes) > 0) }
+	}
+	landed, err := l.b.Ledger.Land(work, in)
 	if err != nil {
 		return err
 	}
-	l.mark, l.read = landed.Mark, 0
+	l.mark = landed.Mark
+	if in.RunID != 0 {
+		l.read = 0
+	}
 	if landed.Invalid > 0 {
 		l.b.Log.Warn("rows do not map; they are kept as invalid", "source", l.s.Name, "rows", landed.Invalid)
 	}
 	if landed.Pending > 0 {
-		l.b.Log.Debug("landed a page", "source", l.s.Name, "rows", len(rows), "pending", landed.Pending)
+		l.b.Log.Debug("landed rows", "source", l.s.Name, "rows", len(rows), "pending", landed.Pending)
 		if l.d != nil {
 			l.d.wake()
+			l.d.makeRoom(ctx)
 		}
 	}
 	return nil
@@ -76,14 +96,14 @@ func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (kn
 		return false, nil, err
 	}
 	k, ok := records[row.Key]
-	known = ok && !otherRow(k, identity(l.s.identifying(), page.Columns, row.Values))
+	known = ok && !otherRow(k, l.mapper.identityOf(row.Values))
 	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, most)
 	return known, newest, err
 }
 
 // sift finds what is new in a page: rows without a record, and rows that are not
 // what their record holds. All keys are looked up in one query.
-func (l *lander) sift(ctx context.Context, page sources.Page) (rows []ledger.New, changes []ledger.Change, err error) {
+func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, changes []ledger.Change, err error) {
 	keys := make([]string, len(page.Rows))
 	for i, row := range page.Rows {
 		keys[i] = row.Key
@@ -92,11 +112,10 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []ledger.New
 	if err != nil {
 		return nil, nil, err
 	}
-	ids := l.s.identifying()
 	inPage := make(map[string]string, len(page.Rows))
 	changed, reused := 0, 0
 	for _, row := range page.Rows {
-		hash := sources.Hash(page.Columns, row.Values)
+		hash, identity := l.mapper.hashes(row.Values)
 		if first, twice := inPage[row.Key]; twice {
 			if first != hash {
 				return nil, nil, fmt.Errorf("the key %s stands for two rows, so it does not identify one; mend key in the config (nothing of this page was landed)", row.Key)
@@ -109,21 +128,15 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []ledger.New
 			l.tally.matched(k)
 			continue
 		}
-		c := candidate{row: row, page: page, hash: hash, identity: identity(ids, page.Columns, row.Values)}
+		c := candidate{row: row, hash: hash, identity: identity}
 		if !found {
-			content, err := l.content(c, 0)
-			if err != nil {
-				return nil, nil, err
-			}
+			fields, content := l.content(c, 0)
 			l.tally.missing(content.Day, l.dry)
-			rows = append(rows, ledger.New{Key: row.Key, Content: content})
+			rows = append(rows, newRow{ledger.New{Key: row.Key, Content: content}, fields})
 			continue
 		}
 		l.tally.matched(k)
-		row, change, err := l.compare(c, k)
-		if err != nil {
-			return nil, nil, err
-		}
+		row, change := l.compare(c, k)
 		if row != nil {
 			rows = append(rows, *row)
 			if row.Revision == 0 {
@@ -152,43 +165,42 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []ledger.New
 // candidate is a row that may be new.
 type candidate struct {
 	row            sources.Row
-	page           sources.Page
 	hash, identity string
 }
 
 // compare says what a row does to the record of its key: it is a record of its
 // own, it changes the record, or neither.
-func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, change *ledger.Change, err error) {
+func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledger.Change) {
 	change = &ledger.Change{ID: k.ID, Was: k.Hash, Key: c.row.Key}
 	switch {
 	case k.Hash == c.hash: // what was changed is as it was again
-		return nil, change, nil
+		return nil, change
 	case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):
-		content, err := l.content(c, 0)
+		_, content := l.content(c, 0)
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
 			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
 				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
-		return &ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}, nil, err
+		return &newRow{New: ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}}, nil
 	case !sources.SameColumns(k.Hash, c.hash) && (k.State == ledger.Delivered || k.State == ledger.Dismissed):
 		// The mapping reads other columns now. That is no change of the row.
 		change.Rehash, change.Identity = c.hash, c.identity
-		return nil, change, nil
+		return nil, change
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
-		content, err := l.content(c, k.Revision+1)
+		fields, content := l.content(c, k.Revision+1)
 		if k.Seen == "" {
 			change = nil // else it was counted as changed, and is no more
 		}
-		return &ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, change, err
+		return &newRow{ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, fields}, change
 	case k.State == ledger.Delivered:
 		if k.Seen == c.hash {
-			return nil, nil, nil // known and counted
+			return nil, nil // known and counted
 		}
 		change.Seen = c.hash
-		return nil, change, nil
+		return nil, change
 	}
-	content, err := l.content(c, k.Revision)
+	_, content := l.content(c, k.Revision)
 	change.To = &content
-	return nil, change, err
+	return nil, change
 }
 
 // otherRow reports that a key's record was made of another row, by the columns
@@ -198,56 +210,10 @@ func otherRow(k ledger.Known, identity string) bool {
 }
 
 // content maps a row.
-func (l *lander) content(c candidate, revision int) (ledger.Content, error) {
-	content, err := l.s.content(c.page.Columns, c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table})
-	if err != nil {
-		return content, fmt.Errorf("source %s: row with key %s: %w", l.s.Name, c.row.Key, err)
-	}
-	content.Hash, content.Identity = c.hash, c.identity
-	return content, nil
-}
-
-// content maps values; the hashes are left to the caller.
-func (s *Source) content(columns []string, values []sources.Value, origin mapping.Origin) (ledger.Content, error) {
-	row, err := sources.EncodeRow(columns, values)
-	if err != nil {
-		return ledger.Content{}, err
-	}
-	fields, problems := s.Program.Map(values, origin)
-	return ledger.Content{Columns: row, Day: s.day(fields), Mapped: mapped(fields, problems)}, nil
-}
-
-// identifying are the columns that a key re-used for another row differs in.
-func (s *Source) identifying() []int {
-	return s.Program.Reads(sink.FieldOperateTime, sink.FieldParkingSerial)
-}
-
-// identity is the hash of some of a row's columns; "" where there are none.
-func identity(ids []int, columns []string, values []sources.Value) string {
-	if len(ids) == 0 {
-		return ""
-	}
-	names, some := make([]string, len(ids)), make([]sources.Value, len(ids))
-	for i, at := range ids {
-		names[i], some[i] = columns[at], values[at]
-	}
-	return sources.Hash(names, some)
-}
-
-// day is the day of operate_time in the source's zone.
-func (s *Source) day(fields map[string]string) string {
-	t, err := time.Parse(time.RFC3339, fields[sink.FieldOperateTime])
-	if err != nil {
-		return ""
-	}
-	return t.In(s.zone()).Format(time.DateOnly)
-}
-
-func (s *Source) zone() *time.Location {
-	if s.Location == nil {
-		return time.UTC
-	}
-	return s.Location
+func (l *lander) content(c candidate, revision int) (sink.Fields, ledger.Content) {
+	fields, content := l.mapper.mapped(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Now: l.b.Now()})
+	content.Columns, content.Hash, content.Identity = sources.EncodeRow(l.mapper.columns, c.row.Values), c.hash, c.identity
+	return fields, content
 }
 
 func encodeState(s capture.State) ledger.State {

@@ -33,28 +33,6 @@ func (d *delivery) tell(source, holder string) bool {
 	return news
 }
 
-// newRun notes the start of a run of a source whose lease is held. What is
-// delivered from now on counts for it.
-func (d *delivery) newRun(ctx context.Context, source string) error {
-	run, err := d.b.Ledger.StartRun(ctx, source)
-	if err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.runs[source], d.reads[source] = run, 0
-	return nil
-}
-
-// countRead adds to the rows that a source's run has read and no landing has
-// counted, and gives their number.
-func (d *delivery) countRead(source string, rows int) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reads[source] += rows
-	return d.reads[source]
-}
-
 // lose drops the lease that another run has taken over: nothing more is landed,
 // sent or settled for its source.
 func (d *delivery) lose(lost *ledger.LostError) {
@@ -107,8 +85,7 @@ func (d *delivery) renew(ctx context.Context) (stop func()) {
 				return
 			case <-ticker.C:
 			}
-			leases, _ := d.held()
-			err := d.b.Ledger.Renew(ctx, slices.Collect(maps.Values(leases))...)
+			err := d.b.Ledger.Renew(ctx, slices.Collect(maps.Values(d.held()))...)
 			if !d.loses(err) && err != nil && ctx.Err() == nil {
 				d.log.Warn("the leases could not be renewed; trying again", "error", err)
 			}
@@ -137,14 +114,9 @@ func (d *delivery) leaseOf(source string) *ledger.Lease {
 	return d.leases[source]
 }
 
-func (d *delivery) runOf(source string) int64 {
+// held gives the leases that are held.
+func (d *delivery) held() map[string]*ledger.Lease {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.runs[source]
-}
-
-func (d *delivery) held() (map[string]*ledger.Lease, map[string]int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return maps.Clone(d.leases), maps.Clone(d.runs)
+	return maps.Clone(d.leases)
 }

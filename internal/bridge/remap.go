@@ -7,7 +7,6 @@ import (
 
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
-	"parkbridge/sources"
 )
 
 // Remap maps a record again from its stored columns and takes it back to
@@ -22,10 +21,13 @@ func (b *Bridge) Remap(ctx context.Context, s *Source, r ledger.Record) (state s
 }
 
 func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record) (m ledger.Content, err error) {
-	origin := mapping.Origin{Revision: r.Revision, Table: r.Table}
-	fields, problems, missing := s.Program.Remap(r.Columns, origin)
+	// The row was read before now: a time that was too far ahead then may have come.
+	origin := mapping.Origin{Revision: r.Revision, Table: r.Table, Now: b.Now()}
+	mapper := s.mapper(s.Program.Columns())
+	values, missing := s.Program.Stored(r.Columns)
 	if missing == nil {
-		return ledger.Content{Day: s.day(fields), Mapped: mapped(fields, problems)}, nil
+		_, m = mapper.mapped(values, origin)
+		return m, nil
 	}
 	reader, _, err := s.connected(ctx)
 	if err != nil {
@@ -41,10 +43,6 @@ func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record) (m ledge
 			Problem: "the mapping now needs this column, which was not stored when the row was read, and the row is no longer in the source",
 		}}}}, nil
 	}
-	values := page.Rows[0].Values
-	if m, err = s.content(page.Columns, values, origin); err != nil {
-		return m, err
-	}
-	m.Hash, m.Identity = sources.Hash(page.Columns, values), identity(s.identifying(), page.Columns, values)
+	_, m = mapper.content(page.Rows[0].Values, origin)
 	return m, nil
 }

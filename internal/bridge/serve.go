@@ -53,7 +53,7 @@ func (b *Bridge) Serve(ctx context.Context, schedules map[string]cron.Schedule) 
 	renewing()
 	work := context.WithoutCancel(ctx)
 	for _, s := range b.Sources {
-		err = errors.Join(err, d.giveBack(work, s.Name))
+		err = errors.Join(err, d.settleRuns(work, s.Name), d.giveBack(work, s.Name))
 	}
 	return err
 }
@@ -83,12 +83,9 @@ func (b *Bridge) tick(ctx context.Context, s *Source, d *delivery) {
 		return
 	}
 	work := context.WithoutCancel(ctx)
-	if err := d.newRun(work, s.Name); err != nil {
-		b.Log.Error("starting a run", "source", s.Name, "error", err)
-		return
-	}
+	d.startRun(s.Name)
 	failure := b.captureOnce(ctx, s, d)
-	run, err := b.Ledger.FinishRun(work, d.runOf(s.Name), d.countRead(s.Name, 0), failure)
+	run, err := d.endRun(work, s.Name, failure)
 	log := b.Log.With("source", s.Name)
 	switch {
 	case failure != nil || err != nil:
@@ -145,8 +142,9 @@ func (d *delivery) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.newSweep()
-	err = d.conduct(ctx)
+	if err = d.newSweep(ctx); err == nil {
+		err = d.conduct(ctx)
+	}
 	return errors.Join(err, stop())
 }
 
@@ -180,7 +178,9 @@ func (d *delivery) conduct(ctx context.Context) error {
 			if !d.settler.flush() {
 				return nil // stop gives the error
 			}
-			d.newSweep()
+			if err := d.newSweep(ctx); err != nil {
+				return err
+			}
 			wait := d.pauseFor(&pause)
 			d.log.Debug("pausing", "for", wait)
 			resume.Reset(wait)
@@ -192,6 +192,7 @@ func (d *delivery) conduct(ctx context.Context) error {
 			d.settleAnswer(a)
 		case <-d.woken:
 			d.dry = false
+		case <-d.settler.written:
 		case <-d.paced.C:
 		case <-resume.C:
 			if paused {
@@ -242,7 +243,7 @@ func (d *delivery) lookAround(ctx context.Context, paused *bool) error {
 		d.settler.addState(d.sink)
 	}
 	if len(d.queue) == 0 && len(d.again) == 0 && len(d.suspects) == 0 {
-		d.newSweep()
+		return d.newSweep(ctx)
 	}
 	return nil
 }

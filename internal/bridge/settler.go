@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parkbridge/internal/ledger"
@@ -17,6 +18,10 @@ type settler struct {
 	in     chan settleItem
 	failed chan struct{} // closed at the first error
 	done   sync.WaitGroup
+	// gathered counts what was added and is not written; written is told when
+	// it goes down.
+	gathered atomic.Int64
+	written  chan struct{}
 
 	mu  sync.Mutex
 	err error
@@ -38,14 +43,18 @@ type settleItem struct {
 // newSettler starts a settler. At most waiting answers wait for it; then add
 // blocks, and with it sending.
 func newSettler(ctx context.Context, d *delivery, waiting int) *settler {
-	s := &settler{ctx: ctx, d: d, in: make(chan settleItem, waiting), failed: make(chan struct{})}
+	s := &settler{ctx: ctx, d: d, in: make(chan settleItem, waiting), failed: make(chan struct{}), written: make(chan struct{}, 1)}
 	s.done.Go(s.run)
 	return s
 }
 
 func (s *settler) add(x ledger.Settlement, state ledger.SinkState) {
+	s.gathered.Add(1)
 	s.in <- settleItem{Settlement: x, sink: state}
 }
+
+// unwritten is how many settlements are not written yet.
+func (s *settler) unwritten() int { return int(s.gathered.Load()) }
 
 // addState writes the sink's state down without a settlement.
 func (s *settler) addState(state ledger.SinkState) { s.in <- settleItem{sink: state, only: true} }
@@ -111,6 +120,11 @@ func (s *settler) write(batch []settleItem) {
 			close(s.failed)
 		}
 	}
+	s.gathered.Add(-int64(len(settlements)))
+	select {
+	case s.written <- struct{}{}:
+	default:
+	}
 	for _, item := range batch {
 		if item.flushed != nil {
 			close(item.flushed)
@@ -122,8 +136,11 @@ func (s *settler) write(batch []settleItem) {
 // are dropped: that run sends its records again, under their flow_no.
 func (s *settler) settle(settlements []ledger.Settlement, state *ledger.SinkState) error {
 	for {
-		leases, runs := s.d.held()
-		err := s.d.b.Ledger.Settle(s.ctx, leases, runs, settlements, state)
+		runs, err := s.runs(settlements)
+		if err != nil {
+			return err
+		}
+		err = s.d.b.Ledger.Settle(s.ctx, s.d.held(), runs, settlements, state)
 		lost := (*ledger.LostError)(nil)
 		if !errors.As(err, &lost) {
 			return err
@@ -131,4 +148,20 @@ func (s *settler) settle(settlements []ledger.Settlement, state *ledger.SinkStat
 		s.d.lose(lost)
 		settlements = slices.DeleteFunc(settlements, func(x ledger.Settlement) bool { return x.Source == lost.Source && !x.Reopen })
 	}
+}
+
+// runs are those that settlements count for, by source.
+func (s *settler) runs(settlements []ledger.Settlement) (map[string]int64, error) {
+	out := map[string]int64{}
+	for _, x := range settlements {
+		if x.Reopen || out[x.Source] != 0 {
+			continue
+		}
+		id, err := s.d.noteRun(s.ctx, x.Source)
+		if err != nil {
+			return nil, err
+		}
+		out[x.Source] = id
+	}
+	return out, nil
 }

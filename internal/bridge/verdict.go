@@ -45,7 +45,7 @@ type verdict struct {
 	failing   time.Time
 	ownFaults time.Time // LastAcceptedAt when a record was last found to be at fault itself
 	freed     []freed
-	requeued  []ledger.Due // to be sent once more in this sweep
+	requeued  []*record // to be sent once more in this sweep
 	now       func() time.Time
 	settings  Settings
 	logs      logger
@@ -54,7 +54,7 @@ type verdict struct {
 // freed is a record that no longer is under way; done tells that it is not
 // pending any more.
 type freed struct {
-	ledger.Due
+	*record
 	done bool
 }
 
@@ -121,12 +121,12 @@ func (v *verdict) judge(a answer) []ledger.Settlement {
 	}
 }
 
-func (v *verdict) free(a answer, done bool) { v.freed = append(v.freed, freed{a.Due, done}) }
+func (v *verdict) free(a answer, done bool) { v.freed = append(v.freed, freed{a.record, done}) }
 
 // settlement is the answer as it is written down, with the state that follows.
 func settlement(a answer, state string) ledger.Settlement {
 	return ledger.Settlement{
-		ID: a.ID, Source: a.Source, Hash: a.Hash, Fields: a.Fields, State: state, Attempted: state != ledger.Pending, At: a.at,
+		Due: &a.Due, State: state, Attempted: state != ledger.Pending, At: a.at,
 		Code: a.reply.Code, Message: a.reply.Message, Hint: a.reply.Hint, SeqNo: a.reply.SeqNo, HTTPStatus: a.reply.HTTPStatus,
 		Problems: differences(a.reply),
 	}
@@ -159,7 +159,7 @@ func (v *verdict) accepted(a answer) []ledger.Settlement {
 			// again, they are at fault themselves.
 			for _, s := range v.suspects[1:] {
 				s.RefusedAt = s.at
-				v.requeued = append(v.requeued, s.Due)
+				v.requeued = append(v.requeued, s.record)
 			}
 		}
 		v.suspects = nil
@@ -216,7 +216,7 @@ func (v *verdict) rejected(a answer) []ledger.Settlement {
 	out := []ledger.Settlement{settlement(a, ledger.Pending)}
 	for _, id := range v.sink.RejectedRun {
 		if id != a.ID {
-			out = append(out, ledger.Settlement{ID: id, Reopen: true})
+			out = append(out, ledger.Settlement{Due: &ledger.Due{ID: id}, Reopen: true})
 		}
 	}
 	v.logs.Warn("the records just rejected are pending again", "records", len(v.sink.RejectedRun)-1)

@@ -34,8 +34,11 @@ type Config struct {
 
 // Reconcile is a schedule and a window.
 type Reconcile struct {
-	Schedule string        `yaml:"schedule"`
-	Window   time.Duration `yaml:"window"` // 0 means 168h
+	// Schedule is a cron line or @every; empty means hourly for a cursor that
+	// the server does not assign, and never for one that it does.
+	Schedule string `yaml:"schedule"`
+	// Window is how far back the rows are compared; 0 means 168h.
+	Window time.Duration `yaml:"window"`
 }
 
 // Values of on_change and null_cursor.

@@ -47,6 +47,7 @@ type follower struct {
 	sessions      []string // of this test's own transactions
 	shared        bool     // the server is MySQL, and other tests' too
 	afterEvidence func(*sources.Evidence)
+	locked        func(key string) bool // rows that are left out, as those that are locked
 }
 
 const passTable = "pass"
@@ -194,7 +195,35 @@ func (s *hookedSession) Page(ctx context.Context, in sources.Range, limit int) (
 	if s.f.beforePage != nil {
 		s.f.beforePage(s.f.pages)
 	}
-	return s.Session.Page(ctx, in, limit)
+	if s.f.locked == nil {
+		return s.Session.Page(ctx, in, limit)
+	}
+	page, err := s.Session.Page(ctx, in, limit+100)
+	rows := len(page.Rows)
+	page.Rows = slices.DeleteFunc(page.Rows, func(r sources.Row) bool { return s.f.locked(r.Key) })
+	page.Held = len(page.Rows) < rows
+	page.Rows = page.Rows[:min(limit, len(page.Rows))]
+	page.Full = len(page.Rows) == limit
+	if in.Whole && page.Held {
+		return sources.Page{}, sources.ErrLocked
+	}
+	return page, err
+}
+
+func (s *hookedSession) Highest(ctx context.Context, in sources.Range) (sources.Position, error) {
+	in.Newest = true
+	page, err := s.Page(ctx, in, 1)
+	if err != nil || len(page.Rows) == 0 {
+		return sources.Position{}, err
+	}
+	return page.Rows[0].Position, nil
+}
+
+func (s *hookedSession) ByKeys(ctx context.Context, keys []string) (sources.Page, error) {
+	if s.f.locked != nil && slices.ContainsFunc(keys, s.f.locked) {
+		return sources.Page{}, sources.ErrLocked
+	}
+	return s.Session.ByKeys(ctx, keys)
 }
 
 func (s *hookedSession) Evidence(ctx context.Context) (sources.Evidence, error) {

@@ -157,6 +157,8 @@ func (l *look) ended(e *Entry) bool {
 	switch {
 	case l.None != "":
 		return l.at.since(e.Read) >= l.settle
+	case l.Clear != nil:
+		return l.Clear(e.Mark)
 	case !e.Listed || l.Stale != "":
 		return false
 	}
@@ -168,6 +170,12 @@ func (l *look) ended(e *Entry) bool {
 func (l *look) holder(e *Entry) (sources.Txn, bool) {
 	if len(l.InDoubt) > 0 {
 		return l.InDoubt[0], true
+	}
+	if l.Clear != nil {
+		if len(l.Open) == 0 || l.Clear(e.Mark) {
+			return sources.Txn{}, false
+		}
+		return l.Open[0], true
 	}
 	var holders []sources.Txn
 	for _, t := range l.Open {

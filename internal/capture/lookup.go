@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,11 +28,11 @@ func (p *poll) atMark(ctx context.Context) error {
 	}
 	at := st.Mark
 	at.Inclusive = true
-	page, err := p.sess.Page(ctx, sources.Range{After: at, UpTo: st.Mark}, 1)
-	if err != nil {
+	page, err := p.sess.Page(ctx, sources.Range{After: at, UpTo: st.Mark, Whole: true}, 1)
+	known := errors.Is(err, sources.ErrLocked) && st.Journal.Restored == nil // it is there
+	if err != nil && !known {
 		return err
 	}
-	known := false
 	if len(page.Rows) > 0 {
 		if known, _, err = p.to.Recognise(ctx, page, 1); err != nil {
 			return err
@@ -63,18 +64,26 @@ func (p *poll) restored(ctx context.Context, e *RestoredError) error {
 // restored, is another one, or has lost its newest rows. In class client the
 // look back and reconcile find what turns up below the mark, whatever happened.
 func (p *poll) lookUp(ctx context.Context) error {
-	st, start := p.st, p.st.Journal.Start
-	if p.everUp && p.boot()-p.lookedUp < lookUpEvery || same(st.Mark, start) {
+	if p.everUp && p.boot()-p.lookedUp < lookUpEvery || same(p.st.Mark, p.st.Journal.Start) {
 		return nil
 	}
 	p.everUp, p.lookedUp = true, p.boot()
+	err := p.compareUp(ctx)
+	if errors.Is(err, sources.ErrLocked) {
+		return nil // a row that is locked is not gone; the next look will tell
+	}
+	return err
+}
+
+func (p *poll) compareUp(ctx context.Context) error {
+	st, start := p.st, p.st.Journal.Start
 	at := st.Mark
 	at.Inclusive = true
 	highest, err := p.sess.Highest(ctx, sources.Range{After: at})
 	if err != nil || !highest.IsZero() {
 		return err
 	}
-	page, err := p.sess.Page(ctx, sources.Range{UpTo: st.Mark, Newest: true}, 1)
+	page, err := p.sess.Page(ctx, sources.Range{UpTo: st.Mark, Newest: true, Whole: true}, 1)
 	if err != nil || len(page.Rows) == 0 {
 		return err // an empty table: it was purged
 	}

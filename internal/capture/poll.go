@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"parkbridge/sources"
@@ -86,6 +87,9 @@ type poll struct {
 	look look // its Now is zero where no look was taken
 	// uncommitted is the key of a row that holds the floor though it has settled.
 	uncommitted string
+	// locked tells that a read left rows out because another session holds them
+	// locked, so that the floor could not follow it.
+	locked bool
 }
 
 func (p *Poller) boot() time.Duration {
@@ -185,53 +189,119 @@ func (p *poll) moment(ctx context.Context) (Moment, error) {
 type zone struct {
 	sources.Range
 	mark, floor bool // what follows along with the pages
+	// whole tells that a read which left locked rows out is not done; so does floor.
+	whole bool
 	// limit is the number of rows after which it is left; 0 means none.
 	limit int
-	// more is asked after each full page whether to go on; nil means yes.
-	more func() (bool, error)
+	// more is asked after each full page whether to go on; nil means yes. It may
+	// use the connection unless offline says that it does not.
+	more    func() (bool, error)
+	offline bool
 }
 
-// read reads a zone, and lands its pages. done tells that it came to the end.
+// landRows bounds the rows of one landing, so that answers of the gate, which
+// are written between two, do not wait for a whole page.
+const landRows = 250
+
+// fetched is a page on its way.
+type fetched struct {
+	page sources.Page
+	err  error
+}
+
+// fetch reads a page in the background.
+func (p *poll) fetch(ctx context.Context, in sources.Range, size int) <-chan fetched {
+	out := make(chan fetched, 1)
+	go func() {
+		page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Page(ctx, in, size) })
+		out <- fetched{page, err}
+	}()
+	return out
+}
+
+// read reads a zone, and lands its pages; where that is certain to be wanted, the
+// next page is read meanwhile. done tells that it came to the end.
 func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error) {
 	size := p.PageSize
+	whole, held := z.whole || z.floor, false
 	if z.limit > 0 {
 		size = min(size, z.limit)
 	}
-	for ctx.Err() == nil {
-		page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Page(ctx, z.Range, size) })
-		if err != nil {
-			return rows, false, err
+	next := p.fetch(ctx, z.Range, size)
+	for {
+		got := <-next
+		if got.err != nil {
+			return rows, false, got.err
 		}
-		if rows += len(page.Rows); len(page.Rows) > 0 {
+		page := got.page
+		held = held || page.Held
+		z.floor = z.floor && !held
+		rows += len(page.Rows)
+		if len(page.Rows) > 0 {
 			last := page.Rows[len(page.Rows)-1].Position
-			if z.mark {
-				p.st.Mark = last
-			}
-			if z.floor {
-				p.st.Floor = last
-			}
-			if err := p.land(ctx, page, *p.st); err != nil {
-				return rows, false, err
-			}
 			if z.Newest {
 				z.UpTo, z.Below = last, true
 			} else {
 				z.After = last
 			}
 		}
-		if !page.Full {
-			return rows, true, nil
+		enough := z.limit > 0 && rows >= z.limit
+		next = nil
+		if page.Full && !enough && (z.more == nil || z.offline) {
+			next = p.fetch(ctx, z.Range, size)
 		}
-		if z.limit > 0 && rows >= z.limit {
+		on, err := p.take(ctx, z, page)
+		switch {
+		case err == nil && on && page.Full && !enough && ctx.Err() == nil:
+			if next == nil {
+				next = p.fetch(ctx, z.Range, size)
+			}
+			continue
+		case next != nil:
+			<-next // the connection is not to be used by two
+		}
+		switch {
+		case err != nil:
+			return rows, false, err
+		case page.Full && !enough:
+			return rows, false, ctx.Err()
+		case page.Full:
 			return rows, false, nil
 		}
-		if z.more != nil {
-			if on, err := z.more(); err != nil || !on {
-				return rows, false, err
-			}
+		p.locked = p.locked || whole && held
+		return rows, !whole || !held, nil
+	}
+}
+
+// take lands a page and tells whether to go on where it was full.
+func (p *poll) take(ctx context.Context, z zone, page sources.Page) (on bool, err error) {
+	if err := p.landPage(ctx, z, page); err != nil {
+		return false, err
+	}
+	if !page.Full || z.more == nil {
+		return true, nil
+	}
+	return z.more()
+}
+
+// landPage lands a page part by part; mark and floor follow where the zone says
+// so.
+func (p *poll) landPage(ctx context.Context, z zone, page sources.Page) error {
+	for rows := range slices.Chunk(page.Rows, landRows) {
+		last := rows[len(rows)-1].Position
+		if z.mark {
+			p.st.Mark = last
+		}
+		if z.floor {
+			p.st.Floor = last
+		}
+		part := page
+		part.Rows = rows
+		if err := p.land(ctx, part, *p.st); err != nil {
+			return err
 		}
 	}
-	return rows, false, ctx.Err()
+	return nil
 }
 
 // busyWaits is how long a busy database is given before it is said so.

@@ -74,10 +74,13 @@ func (p *poll) reread(ctx context.Context) error {
 		}
 		// Everything up to this mark is visible now, or never will be.
 		to := j.Entries[i].Mark
-		if _, _, err := p.read(ctx, zone{Range: sources.Range{After: st.Floor, UpTo: to}, floor: true}); err != nil {
+		_, done, err := p.read(ctx, zone{Range: sources.Range{After: st.Floor, UpTo: to}, floor: true})
+		if err != nil {
 			return err
 		}
-		st.Floor, j.Entries = to, slices.Clone(j.Entries[i+1:])
+		if done {
+			st.Floor, j.Entries = to, slices.Clone(j.Entries[i+1:])
+		}
 		break
 	}
 	if same(st.Floor, st.Mark) {
@@ -110,15 +113,22 @@ func (p *poll) followAhead(ctx context.Context) error {
 	st := p.st
 	j := &st.Journal
 	if !same(st.Floor, st.Mark) && !j.Ahead.Parked {
-		if _, _, err := p.read(ctx, zone{Range: sources.Range{After: st.Floor, UpTo: st.Mark}, floor: true}); err != nil {
-			return err
+		if _, done, err := p.read(ctx, zone{Range: sources.Range{After: st.Floor, UpTo: st.Mark}, floor: true}); err != nil || !done {
+			return err // where a row is locked, reading goes on and the floor stays
 		}
 	}
 	st.Floor, j.Entries = st.Mark, nil
-	if _, _, err := p.read(ctx, zone{Range: sources.Range{After: st.Mark, UpTo: j.Ahead.Mark}, mark: true, floor: true}); err != nil {
+	_, done, err := p.read(ctx, zone{Range: sources.Range{After: st.Mark, UpTo: j.Ahead.Mark}, mark: true, floor: true})
+	if err != nil {
 		return err
 	}
-	st.Mark, st.Floor, j.Ahead = j.Ahead.Mark, j.Ahead.Mark, nil
+	st.Mark = j.Ahead.Mark
+	if done {
+		st.Floor = st.Mark
+	} else {
+		j.Entries = []Entry{*j.Ahead}
+	}
+	j.Ahead = nil
 	return nil
 }
 
@@ -131,7 +141,7 @@ func (p *poll) readOn(ctx context.Context) (again bool, err error) {
 	for {
 		z := zone{Range: sources.Range{After: st.Mark}, mark: true}
 		if j.Ahead != nil {
-			z.UpTo = j.Ahead.Mark
+			z.UpTo, z.offline = j.Ahead.Mark, true
 		}
 		z.more = func() (bool, error) {
 			if j.Ahead == nil {
@@ -237,9 +247,11 @@ func (p *poll) parked(ctx context.Context) error {
 	if age := p.look.at.since(j.Parked.Last); !last && age >= 0 && age < parkedEvery {
 		return nil
 	}
-	if _, _, err := p.read(ctx, zone{Range: sources.Range{After: j.Parked.From, UpTo: j.Parked.Entry.Mark}}); err != nil {
+	_, done, err := p.read(ctx, zone{Range: sources.Range{After: j.Parked.From, UpTo: j.Parked.Entry.Mark}, whole: last})
+	if err != nil {
 		return err
 	}
+	last = last && done
 	if j.Parked.Last = p.look.at; last {
 		j.Parked = nil
 	}
@@ -267,6 +279,8 @@ func (p *poll) describe(class sources.Class) {
 	}
 	if p.uncommitted != "" {
 		seen.HeldBy = "a row that is not committed (key " + p.uncommitted + ")"
+	} else if p.locked {
+		seen.HeldBy = "rows that another session holds locked"
 	}
 	p.st.Seen = seen
 }

@@ -27,9 +27,10 @@ const (
 // seenFlow is where a flow_no was seen first.
 type seenFlow struct{ source, key string }
 
-// Map maps a row as a run would, but for what only the ledger knows.
-func Map(p *mapping.Program, table string, revision int, values []sources.Value) (map[string]string, []mapping.FieldError) {
-	return p.Map(values, mapping.Origin{Revision: revision, Table: table})
+// Map maps a row as a run would that read it now, but for what only the ledger
+// knows.
+func Map(p *mapping.Program, table string, revision int, now time.Time, values []sources.Value) (map[string]string, []mapping.FieldError) {
+	return p.Map(values, mapping.Origin{Revision: revision, Table: table, Now: now})
 }
 
 // checkMapping maps the newest rows, and looks at what comes of them.
@@ -45,7 +46,7 @@ func (s *source) checkMapping() {
 	mapped, twice := 0, ""
 	clashes := 0
 	for _, row := range rows {
-		fields, errs := Map(s.Program, s.Table, 0, row.Values)
+		fields, errs := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
 		for _, e := range errs {
 			found.add(e, row.Key)
 		}

@@ -28,10 +28,14 @@ import (
 
 // Config is a whole, validated configuration.
 type Config struct {
-	Ledger  ledger.Config `yaml:"ledger"`
-	Sink    sink.Config   `yaml:"sink"`
-	Sources []Source      `yaml:"sources"`
-	Log     Log           `yaml:"log"`
+	// Ledger is where parkbridge keeps what became of every release.
+	Ledger ledger.Config `yaml:"ledger"`
+	// Sink is the platform.
+	Sink sink.Config `yaml:"sink"`
+	// Sources are the tables to read.
+	Sources []Source `yaml:"sources"`
+	// Log is how the program tells what it does.
+	Log Log `yaml:"log"`
 
 	// Path is the file it was read from.
 	Path   string
@@ -45,11 +49,15 @@ type Source struct {
 	Timezone string `yaml:"timezone"`
 	// Charset is that of text the database cannot vouch for; empty means utf-8.
 	Charset string `yaml:"charset"`
+	// MaxFuture is how far a mapped time may lie after the moment its row is
+	// read; 0 means 24h.
+	MaxFuture time.Duration `yaml:"max_future"`
 	// Capture says how the rows are followed.
 	Capture capture.Config `yaml:",inline"`
 	// Schedule is a cron line for `run`: five fields, six with seconds, or @every.
-	Schedule string        `yaml:"schedule"`
-	Mapping  mapping.Rules `yaml:"mapping"`
+	Schedule string `yaml:"schedule"`
+	// Mapping says which column fills which field of the gate.
+	Mapping mapping.Rules `yaml:"mapping"`
 
 	// Location is Timezone, loaded.
 	Location *time.Location
@@ -63,8 +71,10 @@ type Source struct {
 
 // Log says how the program tells what it does.
 type Log struct {
-	Level  string `yaml:"level"`  // debug, info, warn or error; empty means info
-	Format string `yaml:"format"` // text or json; empty means text
+	// Level is debug, info, warn or error; empty means info.
+	Level string `yaml:"level"`
+	// Format is text or json; empty means text.
+	Format string `yaml:"format"`
 	// File is where the log goes; it rotates by size. Empty means stderr.
 	File string `yaml:"file,path"`
 }
@@ -250,6 +260,12 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	s.Validate(report)
 	s.Capture.Defaults()
 	s.Capture.Validate(cronParser, report)
+	if s.MaxFuture < 0 {
+		report("max_future", "must not be negative; it is how far ahead a time may lie, 24h where it is left out")
+	}
+	if s.MaxFuture == 0 {
+		s.MaxFuture = 24 * time.Hour
+	}
 	if s.Name != "" && !sourceName.MatchString(s.Name) {
 		report("name", "must be letters, digits, dots, dashes and underscores, 64 at most")
 	}
@@ -301,7 +317,7 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
-	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset}, func(path, problem string) {
+	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture}, func(path, problem string) {
 		report(strings.TrimSuffix("mapping."+path, "."), problem)
 	})
 	if s.Capture.OnChange == capture.ChangeResend && !s.Program.UsesRevision(sink.FieldFlowNo) {

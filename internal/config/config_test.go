@@ -94,6 +94,24 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, time.Date(2026, 11, 23, 0, 1, 0, 0, time.UTC), next.UTC())
 }
 
+func TestMaxFuture(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, good)
+	require.NoError(t, err)
+	require.Equal(t, 24*time.Hour, c.Sources[0].MaxFuture)
+	c, err = load(t, strings.Replace(good, "    start: 01\n", "    start: 01\n    max_future: 0\n", 1))
+	require.NoError(t, err)
+	require.Equal(t, 24*time.Hour, c.Sources[0].MaxFuture, "0 is as if it were not there")
+	for value, want := range map[string]string{
+		"-1h": "must not be negative; it is how far ahead a time may lie, 24h where it is left out",
+		"2d":  `"2d" is not a duration such as 10s, 5m or 24h`,
+	} {
+		_, err = load(t, strings.Replace(good, "    start: 01\n", "    start: 01\n    max_future: "+value+"\n", 1))
+		require.Len(t, lines(err), 1)
+		require.Contains(t, lines(err)[0], ": sources[0].max_future "+want)
+	}
+}
+
 // One file, many mistakes: all of them come back, each with its place.
 func TestEveryMistakeAtOnce(t *testing.T) {
 	t.Parallel()

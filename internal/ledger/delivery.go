@@ -15,10 +15,10 @@ import (
 type Due struct {
 	ID            int64
 	Source        string
-	Key           string
 	Hash          string // of the content that Fields was made of
-	Fields        map[string]string
+	Fields        []byte // JSON, an object of texts
 	ParkUUID      string
+	FlowNo        string
 	ParkingSerial string
 	Attempts      int
 	// RefusedAt is when the platform refused this record while others were
@@ -56,7 +56,8 @@ func (l *Ledger) owned(ctx context.Context, q DueQuery) ([]string, error) {
 // noBackoff is later than any next_attempt_at.
 const noBackoff = "9999"
 
-const dueColumns = `SELECT s.id, s.source, s.row_key, s.content_hash, s.fields, s.park_uuid, s.parking_serial, s.attempts, s.code, COALESCE(s.last_attempt_at, '') FROM sync_status s `
+const dueColumns = `SELECT r.id, o.source, r.content_hash, p.fields, COALESCE(l.park_uuid, ''), COALESCE(r.flow_no, ''), COALESCE(r.parking_serial, ''), r.attempts, r.code, COALESCE(r.last_attempt_at, '')
+	FROM record r CROSS JOIN origin o ON o.id = r.origin_id CROSS JOIN payload p ON p.id = r.id LEFT JOIN lot l ON l.id = r.lot_id `
 
 // Due gives pending records in order of landing. A record is left out while an
 // earlier one of the same lot and parking serial is pending and cannot be sent
@@ -74,12 +75,31 @@ func (l *Ledger) Due(ctx context.Context, q DueQuery) ([]Due, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.due(ctx, dueColumns+`WHERE s.state = 'pending' AND s.id > ? AND s.next_attempt_at <= ?
-		AND s.source IN (SELECT value FROM json_each(?))
-		AND (s.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
-			SELECT 1 FROM sync_status e WHERE e.state = 'pending' AND e.parking_serial = s.parking_serial AND e.park_uuid = s.park_uuid AND e.id < s.id
-			AND ((e.attempts > 0 AND e.next_attempt_at > ?) OR e.source NOT IN (SELECT value FROM json_each(?)))))
-		ORDER BY s.id LIMIT ?`, q.AfterID, now, sourceList, unordered, sweep, sourceList, q.Limit)
+	return l.due(ctx, dueColumns+`WHERE r.state = 'pending' AND r.id > ? AND r.next_attempt_at <= ?
+		AND r.origin_id IN `+ofSources+`
+		AND (r.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
+			SELECT 1 FROM record e WHERE e.state = 'pending' AND e.parking_serial = r.parking_serial AND e.lot_id = r.lot_id AND e.id < r.id
+			AND ((e.attempts > 0 AND e.next_attempt_at > ?) OR e.origin_id NOT IN `+ofSources+`)))
+		ORDER BY r.id LIMIT ?`, q.AfterID, now, sourceList, unordered, sweep, sourceList, q.Limit)
+}
+
+// ofSources are the origins of a JSON list of sources.
+const ofSources = "(SELECT id FROM origin WHERE source IN (SELECT value FROM json_each(?)))"
+
+// Waiting reports whether records are pending that a walk over those that are
+// due would pass by: their backoff runs, or their source is not the query's.
+func (l *Ledger) Waiting(ctx context.Context, q DueQuery) (bool, error) {
+	sourceList, _, err := l.lists(ctx, q)
+	if err != nil {
+		return false, err
+	}
+	var some bool
+	err = l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM record WHERE state = 'pending' AND (next_attempt_at > ? OR origin_id NOT IN `+ofSources+`))`,
+		stamp(q.SweepStart), sourceList).Scan(&some)
+	if err != nil {
+		return false, fmt.Errorf("looking for records that wait: %w", classed(err))
+	}
+	return some, nil
 }
 
 // Probe gives the one record with which to find out whether the gate takes
@@ -93,11 +113,11 @@ func (l *Ledger) Probe(ctx context.Context, q DueQuery, excluded []int64) ([]Due
 	if err != nil {
 		return nil, err
 	}
-	return l.due(ctx, dueColumns+`WHERE s.state = 'pending' AND s.source IN (SELECT value FROM json_each(?))
-		AND s.id NOT IN (SELECT value FROM json_each(?))
-		AND (s.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
-			SELECT 1 FROM sync_status e WHERE e.state = 'pending' AND e.parking_serial = s.parking_serial AND e.park_uuid = s.park_uuid AND e.id < s.id))
-		ORDER BY s.last_attempt_at NULLS FIRST, s.id LIMIT 1`, sourceList, skip, unordered)
+	return l.due(ctx, dueColumns+`WHERE r.state = 'pending' AND r.origin_id IN `+ofSources+`
+		AND r.id NOT IN (SELECT value FROM json_each(?))
+		AND (r.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
+			SELECT 1 FROM record e WHERE e.state = 'pending' AND e.parking_serial = r.parking_serial AND e.lot_id = r.lot_id AND e.id < r.id))
+		ORDER BY r.last_attempt_at NULLS FIRST, r.id LIMIT 1`, sourceList, skip, unordered)
 }
 
 func (l *Ledger) lists(ctx context.Context, q DueQuery) (sourceList, unordered string, err error) {
@@ -117,10 +137,9 @@ func (l *Ledger) due(ctx context.Context, query string, args ...any) ([]Due, err
 	var out []Due
 	err := each(ctx, l.read, func(rows *sql.Rows) error {
 		var d Due
-		var fields []byte
 		var code sql.NullString
 		var last string
-		if err := rows.Scan(&d.ID, &d.Source, &d.Key, &d.Hash, &fields, &d.ParkUUID, &d.ParkingSerial, &d.Attempts, &code, &last); err != nil {
+		if err := rows.Scan(&d.ID, &d.Source, &d.Hash, &d.Fields, &d.ParkUUID, &d.FlowNo, &d.ParkingSerial, &d.Attempts, &code, &last); err != nil {
 			return err
 		}
 		switch code.String {
@@ -128,7 +147,7 @@ func (l *Ledger) due(ctx context.Context, query string, args ...any) ([]Due, err
 			d.RefusedAt = unstamp(last)
 		}
 		out = append(out, d)
-		return json.Unmarshal(fields, &out[len(out)-1].Fields)
+		return nil
 	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading pending records: %w", err)
@@ -144,8 +163,8 @@ func (l *Ledger) CountPending(ctx context.Context, sources []string) (n int, nex
 		return 0, next, err
 	}
 	var at sql.NullString
-	err = l.read.QueryRowContext(ctx, `SELECT COUNT(*), MIN(next_attempt_at) FROM sync_status
-		WHERE state = 'pending' AND source IN (SELECT value FROM json_each(?))`, list).Scan(&n, &at)
+	err = l.read.QueryRowContext(ctx, `SELECT COUNT(*), MIN(next_attempt_at) FROM record
+		WHERE state = 'pending' AND origin_id IN `+ofSources, list).Scan(&n, &at)
 	if err != nil {
 		return 0, next, fmt.Errorf("counting pending records: %w", classed(err))
 	}
@@ -154,12 +173,9 @@ func (l *Ledger) CountPending(ctx context.Context, sources []string) (n int, nex
 
 // Settlement is what an answer of the gate makes of a record.
 type Settlement struct {
-	ID     int64
-	Source string
-	State  string // the state after it
-	// Hash and Fields are what was sent; the row's content may be another by now.
-	Hash   string
-	Fields map[string]string
+	// Due is the record as it was sent; the row's content may be another by now.
+	*Due
+	State string // the state after it
 	// Attempted counts the attempt; a refusal that is not the record's fault
 	// does not count.
 	Attempted   bool
@@ -217,15 +233,14 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 				counts[s.Source] = new([2]int)
 			}
 		}
-		update, err := tx.PrepareContext(ctx, `UPDATE sync_status SET state = ?, attempts = attempts + ?, next_attempt_at = COALESCE(?, next_attempt_at),
-			last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?, delivered_at = COALESCE(?, delivered_at)
-			WHERE id = ? AND content_hash = ? AND (state = 'pending' OR ? = 'delivered')`)
+		stmt, err := l.stmts.get(ctx, l.write, settleOne)
 		if err != nil {
 			return err
 		}
-		defer update.Close()
+		update := tx.StmtContext(ctx, stmt)
+		w := &writing{l: l, tx: tx, lots: map[string]int64{}}
 		for _, s := range settlements {
-			if err := settle(ctx, tx, update, s, counts); err != nil {
+			if err := w.settle(ctx, update, s, counts); err != nil {
 				return err
 			}
 		}
@@ -253,10 +268,15 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 	return nil
 }
 
+const settleOne = `UPDATE record SET state = ?, attempts = attempts + ?, next_attempt_at = CASE WHEN ? THEN NULL ELSE COALESCE(?, next_attempt_at) END,
+	last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?, delivered_at = COALESCE(?, delivered_at)
+	WHERE id = ? AND content_hash = ? AND (state = 'pending' OR ? = 'delivered')`
+
 // reopen takes back a rejection that turned out not to be the record's fault.
 func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int) error {
 	var source string
-	err := tx.QueryRowContext(ctx, "UPDATE sync_status SET state = 'pending' WHERE id = ? AND state = 'rejected' RETURNING source", id).Scan(&source)
+	err := tx.QueryRowContext(ctx, `UPDATE record SET state = 'pending' WHERE id = ? AND state = 'rejected'
+		RETURNING (SELECT source FROM origin WHERE origin.id = origin_id)`, id).Scan(&source)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -266,9 +286,9 @@ func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int
 	return err
 }
 
-func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, counts map[string]*[2]int) error {
+func (w *writing) settle(ctx context.Context, update *sql.Stmt, s Settlement, counts map[string]*[2]int) error {
 	if s.Reopen {
-		return reopen(ctx, tx, s.ID, counts)
+		return reopen(ctx, w.tx, s.ID, counts)
 	}
 	var problems any
 	if len(s.Problems) > 0 {
@@ -278,9 +298,9 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 		}
 		problems = string(b)
 	}
-	delivered := any(nil)
+	tried, delivered := any(stamp(s.At)), any(nil)
 	if s.State == Delivered {
-		delivered = stamp(s.At)
+		tried, delivered = nil, tried
 	}
 	attempted := 0
 	if s.Attempted {
@@ -290,14 +310,14 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 	if s.HTTPStatus != 0 {
 		status = s.HTTPStatus
 	}
-	res, err := update.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
-		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, delivered, s.ID, s.Hash, s.State)
+	res, err := update.ExecContext(ctx, s.State, attempted, s.State == Delivered, null(stamp(s.NextAttempt)), tried,
+		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, delivered, s.ID, []byte(s.Hash), s.State)
 	if err != nil {
 		return fmt.Errorf("record %d: %w", s.ID, err)
 	}
 	n, err := res.RowsAffected()
 	if err == nil && n == 0 && s.State == Delivered {
-		n, err = deliveredBefore(ctx, tx, s)
+		n, err = w.deliveredBefore(ctx, s)
 	}
 	switch s.State {
 	case Delivered:
@@ -312,40 +332,48 @@ func settle(ctx context.Context, tx *sql.Tx, update *sql.Stmt, s Settlement, cou
 // has been replaced meanwhile: the record is what was sent, and its row has
 // changed since. Whoever has been given its number in the meantime has it in
 // vain.
-func deliveredBefore(ctx context.Context, tx *sql.Tx, s Settlement) (int64, error) {
-	fields, err := json.Marshal(s.Fields)
+func (w *writing) deliveredBefore(ctx context.Context, s Settlement) (int64, error) {
+	lot, err := w.lot(ctx, s.ParkUUID)
 	if err != nil {
 		return 0, err
 	}
 	// Another record was delivered under that number before this answer came: the
 	// platform has ignored one of the two.
-	number, note := null(s.Fields["flow_no"]), any(nil)
+	number, note := null(s.FlowNo), any(nil)
 	var other int64
-	err = tx.QueryRowContext(ctx, "SELECT id FROM sync_status WHERE flow_no = ? AND park_uuid = ? AND id <> ? AND state = 'delivered'",
-		s.Fields["flow_no"], s.Fields["park_uuid"], s.ID).Scan(&other)
+	err = w.tx.QueryRowContext(ctx, "SELECT id FROM record WHERE flow_no = ? AND lot_id = ? AND id <> ? AND state = 'delivered'", s.FlowNo, lot, s.ID).Scan(&other)
 	switch {
 	case err == nil:
 		number, note = nil, fmt.Sprintf(`[{"field":"flow_no","problem":"record %d was delivered under the same number; the platform has ignored one of the two"}]`, other)
 	case !errors.Is(err, sql.ErrNoRows):
 		return 0, err
 	}
-	problems, err := json.Marshal([]Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q was sent by record %d; the platform would ignore a second one", s.Fields["flow_no"], s.ID)}})
+	problems, err := json.Marshal([]Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q was sent by record %d; the platform would ignore a second one", s.FlowNo, s.ID)}})
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'invalid', flow_no = NULL, fields = NULL, errors = ? WHERE flow_no = ? AND park_uuid = ? AND id <> ? AND state <> 'delivered'",
-		string(problems), s.Fields["flow_no"], s.Fields["park_uuid"], s.ID); err != nil {
+	var inVain int64
+	err = w.tx.QueryRowContext(ctx, "UPDATE record SET state = 'invalid', flow_no = NULL, errors = ? WHERE flow_no = ? AND lot_id = ? AND id <> ? AND state <> 'delivered' RETURNING id",
+		string(problems), s.FlowNo, lot, s.ID).Scan(&inVain)
+	if err == nil {
+		err = w.keep(ctx, inVain, nil, nil)
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, err
 	}
-	res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = 'delivered', attempts = attempts + 1, last_attempt_at = ?, delivered_at = ?,
-		code = ?, message = ?, hint = ?, seqno = ?, errors = ?, fields = ?, flow_no = ?, park_uuid = ?, parking_serial = ?,
+	res, err := w.tx.ExecContext(ctx, `UPDATE record SET state = 'delivered', attempts = attempts + 1, next_attempt_at = NULL, last_attempt_at = NULL, delivered_at = ?,
+		code = ?, message = ?, hint = ?, seqno = ?, errors = ?, flow_no = ?, lot_id = ?, parking_serial = ?,
 		seen_hash = content_hash, content_hash = ? WHERE id = ? AND content_hash <> ?`,
-		stamp(s.At), stamp(s.At), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), note, string(fields),
-		number, null(s.Fields["park_uuid"]), null(s.Fields["parking_serial"]), s.Hash, s.ID, s.Hash)
+		stamp(s.At), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), note,
+		number, lot, null(s.ParkingSerial), []byte(s.Hash), s.ID, []byte(s.Hash))
 	if err != nil {
 		return 0, err
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	if err == nil && n > 0 {
+		err = w.keep(ctx, s.ID, nil, string(s.Fields))
+	}
+	return n, err
 }
 
 func writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {

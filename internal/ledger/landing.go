@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,7 +32,7 @@ type Problem struct {
 
 // Mapped is what the mapping made of a row: either fields or problems.
 type Mapped struct {
-	Fields        map[string]string
+	Fields        []byte // JSON, an object of texts
 	ParkUUID      string
 	FlowNo        string
 	ParkingSerial string
@@ -49,6 +50,7 @@ type Content struct {
 
 // New is a row that is about to become a record.
 type New struct {
+	ID  int64 // given by [Ledger.Land]
 	Key string
 	// Generation begins at 1 (which 0 means too), and Revision at 0: a re-used key
 	// is the next generation of its key, a changed row sent again the next revision.
@@ -98,8 +100,11 @@ type Landing struct {
 	Table   string
 	Rows    []New
 	Changes []Change
-	RunID   int64 // the run that read it
+	RunID   int64 // the run that read it; 0: none
 	Read    int   // rows read, those already landed included
+	// Then is called once the landing is written, before anything else can be:
+	// what it is called for comes in order of the records' ids. nil is not called.
+	Then func()
 }
 
 // Landed says what a landing did.
@@ -108,6 +113,9 @@ type Landed struct {
 	Pending int  // records that are now to be sent
 	Invalid int  // records that do not map
 }
+
+// ofTable narrows to the records of a source's table.
+const ofTable = "origin_id = (SELECT id FROM origin WHERE source = ? AND table_name = ?)"
 
 // Known gives the latest record of each key of a source's table that has
 // landed, in one query for the whole page.
@@ -126,8 +134,8 @@ func (l *Ledger) Known(ctx context.Context, source, table string, keys []string)
 				known[key] = k
 			}
 			return err
-		}, `SELECT row_key, id, content_hash, COALESCE(seen_hash, ''), COALESCE(identity_hash, ''), state, COALESCE(day, ''), generation, revision FROM sync_status
-			WHERE source = ? AND table_name = ? AND row_key IN (SELECT value FROM json_each(?))`, source, table, list)
+		}, `SELECT row_key, id, content_hash, COALESCE(seen_hash, ''), COALESCE(identity_hash, ''), state, COALESCE(day, ''), generation, revision FROM record
+			WHERE `+ofTable+` AND row_key IN (SELECT value FROM json_each(?))`, source, table, list)
 		if err != nil {
 			return nil, fmt.Errorf("looking up keys of source %s: %w", source, err)
 		}
@@ -145,7 +153,7 @@ func (l *Ledger) NewestKeys(ctx context.Context, source, table string, most int)
 			keys = append(keys, key)
 		}
 		return err
-	}, "SELECT row_key FROM sync_status WHERE source = ? AND table_name = ? ORDER BY id DESC LIMIT ?", source, table, most)
+	}, "SELECT row_key FROM record WHERE "+ofTable+" ORDER BY id DESC LIMIT ?", source, table, most)
 	if err != nil {
 		return nil, fmt.Errorf("reading the newest keys of source %s: %w", source, err)
 	}
@@ -178,7 +186,7 @@ func each(ctx context.Context, db querier, scan func(*sql.Rows) error, query str
 func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
 	out := Landed{Mark: in.From.moved(in)}
 	now := stamp(l.now())
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.txThen(ctx, func(tx *sql.Tx) error {
 		failpoint.Hit("land.begin")
 		if err := moveMark(ctx, tx, &in, now); err != nil {
 			return err
@@ -187,18 +195,22 @@ func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
 		if err := findCollisions(ctx, tx, in.candidates()); err != nil {
 			return err
 		}
-		if err := insertRecords(ctx, tx, &in, now, &out); err != nil {
+		w := &writing{l: l, tx: tx, now: now, lots: map[string]int64{}}
+		if err := w.insert(ctx, &in, &out); err != nil {
 			return err
 		}
 		failpoint.Hit("land.rows")
-		if err := applyChanges(ctx, tx, &in, now, &out); err != nil {
+		if err := w.change(ctx, &in, &out); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE sync_run SET read_rows = read_rows + ?, landed = landed + ?, invalid = invalid + ? WHERE id = ?",
-			in.Read, len(in.Rows), out.Invalid, in.RunID)
+		err := error(nil)
+		if in.RunID != 0 {
+			_, err = tx.ExecContext(ctx, "UPDATE sync_run SET read_rows = read_rows + ?, landed = landed + ?, invalid = invalid + ? WHERE id = ?",
+				in.Read, len(in.Rows), out.Invalid, in.RunID)
+		}
 		failpoint.Hit("land.commit")
 		return err
-	})
+	}, in.Then)
 	if err != nil {
 		return Landed{}, fmt.Errorf("landing rows: %w", err)
 	}
@@ -220,30 +232,90 @@ func (in *Landing) candidates() []candidate {
 	return all
 }
 
-func insertRecords(ctx context.Context, tx *sql.Tx, in *Landing, now string, out *Landed) error {
+// writing is a transaction that writes records.
+type writing struct {
+	l    *Ledger
+	tx   *sql.Tx
+	now  string
+	lots map[string]int64 // ids of park_uuids
+}
+
+// insert adds the landing's rows, many in a statement.
+func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 	if len(in.Rows) == 0 {
 		return nil
 	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO sync_status
-		(source, table_name, generation, row_key, revision, content_hash, identity_hash, day, park_uuid, flow_no, parking_serial, state, next_attempt_at, first_seen_at, columns, fields, errors)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	origin, err := w.origin(ctx, in.Lease.Source, in.Table)
 	if err != nil {
 		return err
 	}
-	defer insert.Close()
+	var last int64
+	if err := w.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'record'").Scan(&last); err != nil {
+		return err
+	}
+	records, payloads := w.l.inserting(w.tx, recordInto, recordValues), w.l.inserting(w.tx, payloadInto, payloadValues)
 	for i := range in.Rows {
 		r := &in.Rows[i]
+		last++
+		r.ID = last
 		state, fields, problems, err := r.encode()
 		if err != nil {
 			return err
 		}
+		lot, err := w.lot(ctx, r.ParkUUID)
+		if err != nil {
+			return err
+		}
 		out.count(state)
-		if _, err := insert.ExecContext(ctx, in.Lease.Source, in.Table, max(r.Generation, 1), r.Key, r.Revision, r.Hash, null(r.Identity), null(r.Day),
-			null(r.ParkUUID), null(r.FlowNo), null(r.ParkingSerial), state, now, now, string(r.Columns), fields, problems); err != nil {
-			return fmt.Errorf("landing the row with key %s: %w", r.Key, err)
+		err = records.add(ctx, r.ID, origin, r.Key, max(r.Generation, 1), r.Revision, []byte(r.Hash), blob(r.Identity), null(r.Day),
+			lot, null(r.FlowNo), null(r.ParkingSerial), state, w.now, w.now, problems)
+		if err == nil {
+			err = payloads.add(ctx, r.ID, string(r.Columns), fields)
+		}
+		if err != nil {
+			return fmt.Errorf("landing the rows up to key %s: %w", r.Key, err)
 		}
 	}
+	if err := errors.Join(records.flush(ctx), payloads.flush(ctx)); err != nil {
+		return fmt.Errorf("landing the rows up to key %s: %w", in.Rows[len(in.Rows)-1].Key, err)
+	}
 	return nil
+}
+
+// OR FAIL: what came before in the statement need not be undone by itself, for
+// the transaction is given up.
+const (
+	recordInto = "INSERT OR FAIL INTO record (id, origin_id, row_key, generation, revision, content_hash, identity_hash, day, " +
+		"lot_id, flow_no, parking_serial, state, next_attempt_at, first_seen_at, errors) VALUES "
+	recordValues  = 15
+	payloadInto   = "INSERT OR FAIL INTO payload (id, columns, fields) VALUES "
+	payloadValues = 3
+)
+
+// origin is the id of a source's table.
+func (w *writing) origin(ctx context.Context, source, table string) (id int64, err error) {
+	err = w.tx.QueryRowContext(ctx, "SELECT id FROM origin WHERE source = ? AND table_name = ?", source, table).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = w.tx.QueryRowContext(ctx, "INSERT INTO origin (source, table_name) VALUES (?, ?) RETURNING id", source, table).Scan(&id)
+	}
+	return id, err
+}
+
+// lot is the id of a park_uuid; NULL for "".
+func (w *writing) lot(ctx context.Context, uuid string) (any, error) {
+	if uuid == "" {
+		return nil, nil
+	}
+	if id, ok := w.lots[uuid]; ok {
+		return id, nil
+	}
+	var id int64
+	err := w.tx.QueryRowContext(ctx, "SELECT id FROM lot WHERE park_uuid = ?", uuid).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = w.tx.QueryRowContext(ctx, "INSERT INTO lot (park_uuid) VALUES (?) RETURNING id", uuid).Scan(&id)
+	}
+	w.lots[uuid] = id
+	return id, err
 }
 
 func (out *Landed) count(state string) {
@@ -255,20 +327,20 @@ func (out *Landed) count(state string) {
 	}
 }
 
-// applyChanges brings the records of rows that were read again up to date. One
-// whose content is another meanwhile is left to the next time it is read.
-func applyChanges(ctx context.Context, tx *sql.Tx, in *Landing, now string, out *Landed) error {
+// change brings the records of rows that were read again up to date. One whose
+// content is another meanwhile is left to the next time it is read.
+func (w *writing) change(ctx context.Context, in *Landing, out *Landed) error {
 	for i := range in.Changes {
 		c := &in.Changes[i]
 		var err error
 		switch {
 		case c.To != nil:
-			err = replaceContent(ctx, tx, c, now, out)
+			err = w.replace(ctx, c, out)
 		case c.Rehash != "":
-			_, err = tx.ExecContext(ctx, "UPDATE sync_status SET content_hash = ?, identity_hash = COALESCE(?, identity_hash), seen_hash = NULL WHERE id = ? AND content_hash = ?",
-				c.Rehash, null(c.Identity), c.ID, c.Was)
+			_, err = w.tx.ExecContext(ctx, "UPDATE record SET content_hash = ?, identity_hash = COALESCE(?, identity_hash), seen_hash = NULL WHERE id = ? AND content_hash = ?",
+				[]byte(c.Rehash), blob(c.Identity), c.ID, []byte(c.Was))
 		default:
-			_, err = tx.ExecContext(ctx, "UPDATE sync_status SET seen_hash = ? WHERE id = ? AND content_hash = ?", null(c.Seen), c.ID, c.Was)
+			_, err = w.tx.ExecContext(ctx, "UPDATE record SET seen_hash = ? WHERE id = ? AND content_hash = ?", blob(c.Seen), c.ID, []byte(c.Was))
 		}
 		if err != nil {
 			return fmt.Errorf("updating record %d: %w", c.ID, err)
@@ -277,19 +349,23 @@ func applyChanges(ctx context.Context, tx *sql.Tx, in *Landing, now string, out 
 	return nil
 }
 
-// replaceContent gives a record that was not delivered the row's new content
-// and maps it again; one that a person ended stays ended.
-func replaceContent(ctx context.Context, tx *sql.Tx, c *Change, now string, out *Landed) error {
+// replace gives a record that was not delivered the row's new content and maps
+// it again; one that a person ended stays ended.
+func (w *writing) replace(ctx context.Context, c *Change, out *Landed) error {
 	state, fields, problems, err := c.To.encode()
 	if err != nil {
 		return err
 	}
-	res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = CASE state WHEN 'dismissed' THEN state ELSE ? END, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
+	lot, err := w.lot(ctx, c.To.ParkUUID)
+	if err != nil {
+		return err
+	}
+	res, err := w.tx.ExecContext(ctx, `UPDATE record SET state = CASE state WHEN 'dismissed' THEN state ELSE ? END, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
 		code = NULL, message = NULL, hint = NULL, http_status = NULL, content_hash = ?, seen_hash = NULL, identity_hash = ?, day = ?,
-		park_uuid = ?, flow_no = ?, parking_serial = ?, columns = ?, fields = ?, errors = ?
+		lot_id = ?, flow_no = ?, parking_serial = ?, errors = ?
 		WHERE id = ? AND content_hash = ? AND state <> 'delivered'`,
-		state, now, c.To.Hash, null(c.To.Identity), null(c.To.Day), null(c.To.ParkUUID), null(c.To.FlowNo), null(c.To.ParkingSerial),
-		string(c.To.Columns), fields, problems, c.ID, c.Was)
+		state, w.now, []byte(c.To.Hash), blob(c.To.Identity), null(c.To.Day), lot, null(c.To.FlowNo), null(c.To.ParkingSerial),
+		problems, c.ID, []byte(c.Was))
 	if err != nil {
 		return err
 	}
@@ -297,7 +373,15 @@ func replaceContent(ctx context.Context, tx *sql.Tx, c *Change, now string, out 
 		return err
 	}
 	out.count(state)
-	return nil
+	return w.keep(ctx, c.ID, string(c.To.Columns), fields)
+}
+
+// keep stores a record's payload in the place of what is there; nil columns
+// leave those.
+func (w *writing) keep(ctx context.Context, id int64, columns, fields any) error {
+	_, err := w.tx.ExecContext(ctx, `INSERT INTO payload (id, columns, fields) VALUES (?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET columns = COALESCE(excluded.columns, columns), fields = excluded.fields`, id, columns, fields)
+	return err
 }
 
 // encode gives the state a mapped row begins in, and its JSON.
@@ -306,8 +390,7 @@ func (m *Mapped) encode() (state string, fields, problems any, err error) {
 		b, err := json.Marshal(m.Problems)
 		return Invalid, nil, string(b), err
 	}
-	b, err := json.Marshal(m.Fields)
-	return Pending, string(b), nil, err
+	return Pending, string(m.Fields), nil, nil
 }
 
 // null makes NULL of an empty text.
@@ -316,6 +399,14 @@ func null(s string) any {
 		return nil
 	}
 	return s
+}
+
+// blob makes NULL of an empty hash.
+func blob(hash string) any {
+	if hash == "" {
+		return nil
+	}
+	return []byte(hash)
 }
 
 // candidate is a row on its way into the ledger; id is that of its record
@@ -332,10 +423,10 @@ type candidate struct {
 func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 	type number struct{ lot, flow string }
 	type owner struct {
-		id   int64
-		name string
+		id          int64
+		source, key string // source is "" for a row of the same page
 	}
-	var flows []string
+	flows := []string{}
 	for _, m := range all {
 		if m.FlowNo != "" && len(m.Problems) == 0 {
 			flows = append(flows, m.FlowNo)
@@ -353,9 +444,10 @@ func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 		if err := rows.Scan(&id, &n.lot, &n.flow, &source, &key); err != nil {
 			return err
 		}
-		taken[n] = owner{id, fmt.Sprintf("record %d (source %s, key %s)", id, source, key)}
+		taken[n] = owner{id, source, key}
 		return nil
-	}, `SELECT id, park_uuid, flow_no, source, row_key FROM sync_status WHERE flow_no IN (SELECT value FROM json_each(?))`, list); err != nil {
+	}, `SELECT r.id, l.park_uuid, r.flow_no, o.source, r.row_key FROM record r CROSS JOIN lot l ON l.id = r.lot_id CROSS JOIN origin o ON o.id = r.origin_id
+		WHERE r.flow_no IN (SELECT value FROM json_each(?))`, list); err != nil {
 		return err
 	}
 	for _, m := range all {
@@ -364,10 +456,14 @@ func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
 		}
 		n := number{m.ParkUUID, m.FlowNo}
 		if first, ok := taken[n]; ok && (m.id == 0 || m.id != first.id) {
-			m.Problems, m.FlowNo = []Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q is already the number of %s; the platform would ignore a second one", m.FlowNo, first.name)}}, ""
+			name := fmt.Sprintf("record %d (source %s, key %s)", first.id, first.source, first.key)
+			if first.source == "" {
+				name = "the row with key " + first.key + " of the same page"
+			}
+			m.Problems, m.FlowNo = []Problem{{Field: "flow_no", Problem: fmt.Sprintf("%q is already the number of %s; the platform would ignore a second one", m.FlowNo, name)}}, ""
 			continue
 		}
-		taken[n] = owner{m.id, "the row with key " + m.key + " of the same page"}
+		taken[n] = owner{id: m.id, key: m.key}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -63,6 +64,8 @@ type Ledger struct {
 	path  string  // the file, for locks beside it and for messages
 	write *sql.DB // one connection: writers queue here and not inside SQLite
 	read  *sql.DB
+	stmts statements
+	order sync.Mutex // held by a writing transaction and what follows it
 	now   func() time.Time
 	// Created tells that Open has made the ledger, for there was none.
 	Created bool
@@ -118,7 +121,10 @@ func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 		return err
 	}
 	l.read.SetMaxOpenConns(4)
-	return l.verify(ctx)
+	if err := l.verify(ctx); err != nil {
+		return err
+	}
+	return l.prepare(ctx)
 }
 
 // openWriter opens the one writing connection. synchronous=FULL: what a
@@ -257,7 +263,13 @@ func (l *Ledger) Close() error {
 func (l *Ledger) Path() string { return l.path }
 
 // tx runs f in one writing transaction.
-func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
+func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error { return l.txThen(ctx, f, nil) }
+
+// txThen runs f in one writing transaction and then, once that is written and
+// before any other begins, then; nil is not run.
+func (l *Ledger) txThen(ctx context.Context, f func(*sql.Tx) error, then func()) error {
+	l.order.Lock()
+	defer l.order.Unlock()
 	tx, err := l.write.BeginTx(ctx, nil)
 	if err != nil {
 		return classed(err)
@@ -266,7 +278,13 @@ func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
 	if err := f(tx); err != nil {
 		return classed(err)
 	}
-	return classed(tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return classed(err)
+	}
+	if then != nil {
+		then()
+	}
+	return nil
 }
 
 // Errors of the ledger.

@@ -57,13 +57,13 @@ func open(t *testing.T) *fixture {
 	f.lease, err = f.Acquire(t.Context(), "gate")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.lease.Release(context.WithoutCancel(t.Context()))) })
-	f.run, err = f.StartRun(t.Context(), "gate")
+	f.run, err = f.BeginRun(t.Context(), "gate", f.clock.Now())
 	require.NoError(t, err)
 	return f
 }
 
 func row(key, flow string) ledger.New {
-	m := ledger.Mapped{Fields: map[string]string{"flow_no": flow, "plate": "粤B" + key}, ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
+	m := ledger.Mapped{Fields: fmt.Appendf(nil, `{"flow_no":%q,"plate":"粤B%s"}`, flow, key), ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
 	return ledger.New{Key: key, Content: ledger.Content{Hash: "00000000:" + key, Columns: []byte(`{"id":` + fmt.Sprintf("%q", key) + `}`), Mapped: m}}
 }
 
@@ -83,7 +83,7 @@ func (f *fixture) due(t *testing.T, now time.Time, unordered ...string) (keys []
 	due, err := f.Due(t.Context(), ledger.DueQuery{Leases: []*ledger.Lease{f.lease}, Limit: 100, Now: now, SweepStart: now, Unordered: unordered})
 	require.NoError(t, err)
 	for _, d := range due {
-		keys = append(keys, d.Key)
+		keys = append(keys, strings.TrimPrefix(d.FlowNo, "F"))
 	}
 	return keys
 }
@@ -169,7 +169,7 @@ func TestOneRunner(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.Land(t.Context(), ledger.Landing{Lease: lost, From: mark, To: ledger.State{Mark: at("2"), Floor: at("2")}, Table: "pass", RunID: f.run})
 	require.ErrorIs(t, err, ledger.ErrLeaseLost)
-	err = f.Settle(t.Context(), map[string]*ledger.Lease{"gate": lost}, nil, []ledger.Settlement{{ID: 1, Source: "gate", State: ledger.Delivered}}, nil)
+	err = f.Settle(t.Context(), map[string]*ledger.Lease{"gate": lost}, nil, []ledger.Settlement{{Due: &ledger.Due{ID: 1, Source: "gate"}, State: ledger.Delivered}}, nil)
 	require.ErrorIs(t, err, ledger.ErrLeaseLost)
 	require.Equal(t, []string{"1"}, f.due(t, time.Time{}))
 }
@@ -187,7 +187,7 @@ func TestDue(t *testing.T) {
 	f.land(t, "4", same("1"), row("2", "F2"), same("3"), row("4", "F4"))
 	now := f.clock.Now()
 	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, now), "a serial's later records follow in one list")
-	f.settle(t, ledger.Settlement{ID: 1, State: ledger.Pending, Attempted: true, NextAttempt: now.Add(time.Minute)})
+	f.settle(t, ledger.Settlement{Due: &ledger.Due{ID: 1}, State: ledger.Pending, Attempted: true, NextAttempt: now.Add(time.Minute)})
 	require.Equal(t, []string{"2", "4"}, f.due(t, now), "1 backs off, so 3 waits")
 	require.Equal(t, []string{"2", "3", "4"}, f.due(t, now, "S"), "unless the serial is a placeholder")
 	require.Equal(t, []string{"1", "2", "3", "4"}, f.due(t, time.Time{}), "a sync takes all as due")
@@ -195,10 +195,10 @@ func TestDue(t *testing.T) {
 
 	probe, err := f.Probe(t.Context(), ledger.DueQuery{Leases: []*ledger.Lease{f.lease}}, nil)
 	require.NoError(t, err)
-	require.Equal(t, "2", probe[0].Key, "the one tried longest ago; 3 waits for 1")
+	require.Equal(t, "F2", probe[0].FlowNo, "the one tried longest ago; 3 waits for 1")
 	probe, err = f.Probe(t.Context(), ledger.DueQuery{Leases: []*ledger.Lease{f.lease}}, []int64{2, 4})
 	require.NoError(t, err)
-	require.Equal(t, "1", probe[0].Key)
+	require.Equal(t, "F1", probe[0].FlowNo)
 }
 
 func TestSettle(t *testing.T) {
@@ -207,12 +207,12 @@ func TestSettle(t *testing.T) {
 	f.land(t, "3", row("1", "F1"), row("2", "F2"), row("3", "F3"))
 	f.clock.add(time.Second)
 	f.settle(t,
-		ledger.Settlement{ID: 1, State: ledger.Delivered, Attempted: true, Code: "1001", Message: "OK", SeqNo: "s1", HTTPStatus: 200},
+		ledger.Settlement{Due: &ledger.Due{ID: 1}, State: ledger.Delivered, Attempted: true, Code: "1001", Message: "OK", SeqNo: "s1", HTTPStatus: 200},
 		ledger.Settlement{
-			ID: 2, State: ledger.Rejected, Attempted: true, Code: "400", Message: "参数错误", Hint: "plate", HTTPStatus: 400,
+			Due: &ledger.Due{ID: 2}, State: ledger.Rejected, Attempted: true, Code: "400", Message: "参数错误", Hint: "plate", HTTPStatus: 400,
 			Problems: []ledger.Problem{{Field: "plate", Problem: "?"}},
 		},
-		ledger.Settlement{ID: 3, State: ledger.Pending, Attempted: true, NextAttempt: f.clock.Now().Add(time.Hour), Message: "no answer"})
+		ledger.Settlement{Due: &ledger.Due{ID: 3}, State: ledger.Pending, Attempted: true, NextAttempt: f.clock.Now().Add(time.Hour), Message: "no answer"})
 	r := f.only(t, ledger.Filter{IDs: []int64{1}})
 	require.Equal(t, ledger.Delivered, r.State)
 	require.Equal(t, f.clock.Now(), r.DeliveredAt)
@@ -228,9 +228,9 @@ func TestSettle(t *testing.T) {
 
 	// What a person ended stays ended, unless the platform has it.
 	require.NoError(t, f.Dismiss(t.Context(), 3, "test ride"))
-	f.settle(t, ledger.Settlement{ID: 3, State: ledger.Pending, Attempted: true})
+	f.settle(t, ledger.Settlement{Due: &ledger.Due{ID: 3}, State: ledger.Pending, Attempted: true})
 	require.Equal(t, ledger.Dismissed, f.only(t, ledger.Filter{IDs: []int64{3}}).State)
-	f.settle(t, ledger.Settlement{ID: 3, State: ledger.Delivered, Attempted: true})
+	f.settle(t, ledger.Settlement{Due: &ledger.Due{ID: 3}, State: ledger.Delivered, Attempted: true})
 	require.Equal(t, ledger.Delivered, f.only(t, ledger.Filter{IDs: []int64{3}}).State)
 }
 
@@ -285,7 +285,7 @@ func TestReopenDismissResend(t *testing.T) {
 	_, _, err = f.Reopen(t.Context(), r, ledger.Content{Mapped: row("1", "F1").Mapped})
 	require.ErrorContains(t, err, "changed its state meanwhile")
 
-	f.settle(t, ledger.Settlement{ID: 2, State: ledger.Delivered})
+	f.settle(t, ledger.Settlement{Due: &ledger.Due{ID: 2}, State: ledger.Delivered})
 	require.ErrorContains(t, f.Dismiss(t.Context(), 2, "x"), "changed its state")
 	resent, wiped, err := f.Resend(t.Context(), ledger.Filter{Since: f.clock.Now().Add(-time.Second)})
 	require.NoError(t, err)
@@ -299,7 +299,7 @@ func TestWipe(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	f.land(t, "2", row("1", "F1"), row("2", "F2"))
-	f.settle(t, ledger.Settlement{ID: 1, State: ledger.Delivered, Hint: "plate=粤B1"})
+	f.settle(t, ledger.Settlement{Due: &ledger.Due{ID: 1}, State: ledger.Delivered, Hint: "plate=粤B1"})
 	f.clock.add(time.Hour)
 	n, err := f.Wipe(t.Context(), f.clock.Now().Add(-2*time.Hour))
 	require.NoError(t, err)
@@ -418,7 +418,7 @@ func TestCreatedOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err := l.StartRun(t.Context(), "gate"); err != nil {
+			if _, err := l.BeginRun(t.Context(), "gate", time.Now()); err != nil {
 				t.Error(err)
 			}
 			if err := l.Close(); err != nil {
@@ -495,7 +495,7 @@ func TestAnswerToAReplacedContent(t *testing.T) {
 	replace(2, "2", "00000000:2", ledger.Content{Hash: "00000000:new2", Columns: []byte(`{}`), Mapped: row("2", "F2b").Mapped})
 	f.land(t, "3", row("3", "F1")) // takes the number that record 1 has given up
 	sent := func(id int64, hash, state, flow string) ledger.Settlement {
-		return ledger.Settlement{ID: id, Source: "gate", State: state, At: f.clock.Now(), Hash: hash, Fields: map[string]string{"flow_no": flow, "park_uuid": "P"}, Code: "x"}
+		return ledger.Settlement{Due: &ledger.Due{ID: id, Source: "gate", Hash: hash, Fields: []byte(`{}`), FlowNo: flow, ParkUUID: "P"}, State: state, At: f.clock.Now(), Code: "x"}
 	}
 	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
 		[]ledger.Settlement{sent(1, "00000000:1", ledger.Delivered, "F1"), sent(2, "00000000:2", ledger.Rejected, "F2")}, nil))

@@ -57,8 +57,8 @@ func (l *Ledger) CountDays(ctx context.Context, source, table, from, to string) 
 		err := rows.Scan(&d.Day, &d.Ledger, &d.Delivered)
 		days[d.Day] = d
 		return err
-	}, `SELECT day, COUNT(*), SUM(state = 'delivered') FROM sync_status
-		WHERE source = ? AND day BETWEEN ? AND ? AND table_name = ? AND revision = 0 GROUP BY day`, source, from, to, table)
+	}, `SELECT day, COUNT(*), SUM(state = 'delivered') FROM record
+		WHERE `+ofTable+` AND day BETWEEN ? AND ? AND revision = 0 GROUP BY day`, source, table, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("counting records of source %s: %w", source, err)
 	}
@@ -73,7 +73,7 @@ func (l *Ledger) KeysOfDay(ctx context.Context, source, table, day, after string
 		err := rows.Scan(&key)
 		keys = append(keys, key)
 		return err
-	}, "SELECT DISTINCT row_key FROM sync_status WHERE source = ? AND day = ? AND table_name = ? AND row_key > ? ORDER BY row_key LIMIT ?", source, day, table, after, limit)
+	}, "SELECT DISTINCT row_key FROM record WHERE "+ofTable+" AND day = ? AND row_key > ? ORDER BY row_key LIMIT ?", source, table, day, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys of a day of source %s: %w", source, err)
 	}
@@ -83,8 +83,8 @@ func (l *Ledger) KeysOfDay(ctx context.Context, source, table, day, after string
 // SaveReconcile keeps a reconcile's result.
 func (l *Ledger) SaveReconcile(ctx context.Context, r Reconcile) error {
 	err := l.tx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, "INSERT INTO reconcile_run (source, started_at, finished_at, dry_run, error) VALUES (?, ?, ?, ?, ?)",
-			r.Source, stamp(r.StartedAt), stamp(r.FinishedAt), r.DryRun, null(r.Error))
+		res, err := tx.ExecContext(ctx, "INSERT INTO reconcile_run (source, started_at, finished_at, error) VALUES (?, ?, ?, ?)",
+			r.Source, stamp(r.StartedAt), stamp(r.FinishedAt), null(r.Error))
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (l *Ledger) SaveReconcile(ctx context.Context, r Reconcile) error {
 func (l *Ledger) LastReconcile(ctx context.Context, source string) (*Reconcile, error) {
 	r := Reconcile{Source: source}
 	var started, finished string
-	err := l.read.QueryRowContext(ctx, "SELECT id, started_at, finished_at, COALESCE(error, '') FROM reconcile_run WHERE source = ? AND dry_run = 0 ORDER BY id DESC LIMIT 1", source).
+	err := l.read.QueryRowContext(ctx, "SELECT id, started_at, finished_at, COALESCE(error, '') FROM reconcile_run WHERE source = ? ORDER BY id DESC LIMIT 1", source).
 		Scan(&r.ID, &started, &finished, &r.Error)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there was none

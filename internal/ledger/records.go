@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ type Filter struct {
 }
 
 const recordColumns = `SELECT id, source, table_name, row_key, revision, COALESCE(park_uuid, ''), COALESCE(flow_no, ''), COALESCE(parking_serial, ''), state, attempts,
-	COALESCE(code, ''), COALESCE(message, ''), COALESCE(hint, ''), COALESCE(seqno, ''), COALESCE(http_status, 0), first_seen_at, next_attempt_at,
+	COALESCE(code, ''), COALESCE(message, ''), COALESCE(hint, ''), COALESCE(seqno, ''), COALESCE(http_status, 0), first_seen_at, COALESCE(next_attempt_at, ''),
 	COALESCE(last_attempt_at, ''), COALESCE(delivered_at, ''), columns, fields, errors, COALESCE(note, '') FROM sync_status`
 
 func (f Filter) where() (string, []any) {
@@ -83,6 +84,12 @@ func (f Filter) where() (string, []any) {
 			states[i] = s
 		}
 		add("state IN ("+placeholders(len(states))+")", states...)
+		// In so many words, or the small indexes are not used.
+		if len(states) == 1 && f.States[0] == Pending {
+			add("state = 'pending'")
+		} else if !slices.Contains(f.States, Pending) && !slices.Contains(f.States, Delivered) {
+			add("state IN ('rejected', 'invalid', 'dismissed')")
+		}
 	}
 	if f.Source != "" {
 		add("source = ?", f.Source)
@@ -204,13 +211,20 @@ func (l *Ledger) Reopen(ctx context.Context, r Record, m Content) (state string,
 		if state, fields, problemJSON, err = m.encode(); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, `UPDATE sync_status SET state = ?, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
-			code = NULL, message = NULL, hint = NULL, http_status = NULL, park_uuid = ?, flow_no = ?, parking_serial = ?, fields = ?, errors = ?,
-			columns = COALESCE(?, columns), content_hash = COALESCE(?, content_hash), identity_hash = COALESCE(?, identity_hash), day = ?, note = NULL
+		w := &writing{l: l, tx: tx, lots: map[string]int64{}}
+		lot, err := w.lot(ctx, m.ParkUUID)
+		if err != nil {
+			return err
+		}
+		if err := changedOne(tx.ExecContext(ctx, `UPDATE record SET state = ?, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
+			code = NULL, message = NULL, hint = NULL, http_status = NULL, lot_id = ?, flow_no = ?, parking_serial = ?, errors = ?,
+			content_hash = COALESCE(?, content_hash), identity_hash = COALESCE(?, identity_hash), day = ?, note = NULL
 			WHERE id = ? AND state IN ('rejected', 'invalid', 'dismissed')`,
-			state, stamp(l.now()), null(m.ParkUUID), null(m.FlowNo), null(m.ParkingSerial), fields, problemJSON,
-			null(string(m.Columns)), null(m.Hash), null(m.Identity), null(m.Day), r.ID)
-		return changedOne(res, err)
+			state, stamp(l.now()), lot, null(m.FlowNo), null(m.ParkingSerial), problemJSON,
+			blob(m.Hash), blob(m.Identity), null(m.Day), r.ID)); err != nil {
+			return err
+		}
+		return w.keep(ctx, r.ID, null(string(m.Columns)), fields)
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("retrying record %d: %w", r.ID, err)
@@ -230,14 +244,14 @@ func changedOne(res sql.Result, err error) error {
 
 // HurryUp makes a pending record due now.
 func (l *Ledger) HurryUp(ctx context.Context, id int64) error {
-	_, err := l.write.ExecContext(ctx, "UPDATE sync_status SET next_attempt_at = ? WHERE id = ? AND state = 'pending'", stamp(l.now()), id)
+	_, err := l.write.ExecContext(ctx, "UPDATE record SET next_attempt_at = ? WHERE id = ? AND state = 'pending'", stamp(l.now()), id)
 	return classed(err)
 }
 
 // Dismiss ends a record by a person's decision.
 func (l *Ledger) Dismiss(ctx context.Context, id int64, note string) error {
 	err := l.tx(ctx, func(tx *sql.Tx) error {
-		return changedOne(tx.ExecContext(ctx, "UPDATE sync_status SET state = 'dismissed', note = ? WHERE id = ? AND state IN ('pending', 'rejected', 'invalid')", note, id))
+		return changedOne(tx.ExecContext(ctx, "UPDATE record SET state = 'dismissed', note = ? WHERE id = ? AND state IN ('pending', 'rejected', 'invalid')", note, id))
 	})
 	if err != nil {
 		return fmt.Errorf("dismissing record %d: %w", id, err)
@@ -256,7 +270,7 @@ func (l *Ledger) Resend(ctx context.Context, f Filter) (resent, wiped int, err e
 		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_status"+where+" AND fields IS NULL", args...).Scan(&wiped); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, "UPDATE sync_status SET state = 'pending', attempts = 0, next_attempt_at = ?"+where+" AND fields IS NOT NULL", //nolint:gosec // where holds placeholders only
+		res, err := tx.ExecContext(ctx, "UPDATE record SET state = 'pending', attempts = 0, next_attempt_at = ? WHERE id IN (SELECT id FROM sync_status"+where+" AND fields IS NOT NULL)", //nolint:gosec // where holds placeholders only
 			append([]any{stamp(l.now())}, args...)...)
 		if err != nil {
 			return err
@@ -278,17 +292,68 @@ const wipePage = 1000
 // Wipe takes the personal data off records delivered before a time: columns,
 // fields, and what the platform quoted of them.
 func (l *Ledger) Wipe(ctx context.Context, before time.Time) (int, error) {
-	total := 0
+	last, err := l.seenBefore(ctx, before)
+	if err != nil {
+		return 0, fmt.Errorf("wiping delivered records: %w", classed(err))
+	}
+	total, after := 0, int64(0)
 	for {
-		res, err := l.write.ExecContext(ctx, `UPDATE sync_status SET columns = NULL, fields = NULL, hint = NULL, errors = NULL
-			WHERE id IN (SELECT id FROM sync_status WHERE state = 'delivered' AND columns IS NOT NULL AND delivered_at < ? LIMIT ?)`, stamp(before), wipePage)
-		if err != nil {
-			return total, fmt.Errorf("wiping delivered records: %w", classed(err))
+		var ids []int64
+		err := each(ctx, l.read, func(rows *sql.Rows) error {
+			var id int64
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		}, `SELECT p.id FROM payload p CROSS JOIN record r ON r.id = p.id
+			WHERE p.id > ? AND p.id <= ? AND r.state = 'delivered' AND r.delivered_at < ? ORDER BY p.id LIMIT ?`, after, last, stamp(before), wipePage)
+		if err == nil && len(ids) > 0 {
+			after = ids[len(ids)-1]
+			err = l.wipe(ctx, ids)
+			total += len(ids)
 		}
-		n, err := res.RowsAffected()
-		total += int(n)
-		if err != nil || n < wipePage {
-			return total, err
+		if err != nil {
+			return total, fmt.Errorf("wiping delivered records: %w", err)
+		}
+		if len(ids) < wipePage {
+			return total, nil
 		}
 	}
+}
+
+func (l *Ledger) wipe(ctx context.Context, ids []int64) error {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		const delivered = "(SELECT id FROM record WHERE id IN (SELECT value FROM json_each(?)) AND state = 'delivered')" // still so
+		if _, err := tx.ExecContext(ctx, "DELETE FROM payload WHERE id IN "+delivered, list); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE record SET hint = NULL, errors = NULL WHERE (hint IS NOT NULL OR errors IS NOT NULL) AND id IN "+delivered, list)
+		return err
+	})
+}
+
+// seenBefore is the id of the last record first seen before a time; 0 where
+// there is none. Records are numbered as they are first seen.
+func (l *Ledger) seenBefore(ctx context.Context, before time.Time) (int64, error) {
+	var low, high int64 // low was seen before it, or is none; what is above high was not
+	if err := l.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) FROM record").Scan(&high); err != nil {
+		return 0, err
+	}
+	for low < high {
+		middle := low + (high-low+1)/2
+		var id int64
+		var seen string
+		if err := l.read.QueryRowContext(ctx, "SELECT id, first_seen_at FROM record WHERE id >= ? ORDER BY id LIMIT 1", middle).Scan(&id, &seen); err != nil {
+			return 0, err
+		}
+		if seen < stamp(before) {
+			low = id
+		} else {
+			high = middle - 1
+		}
+	}
+	return low, nil
 }

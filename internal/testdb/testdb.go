@@ -32,10 +32,21 @@ type Lot struct {
 	Admin string
 
 	reader string
+	name   string // of the database (SQL Server)
 }
 
-// Engines are the drivers that every conformance test runs on.
+// Engines are the drivers that every test of polling runs on.
 var Engines = []string{"sqlite", "postgres", "mysql"}
+
+// Sources are the drivers that the conformance suite of sources runs on: Engines,
+// and SQL Server where PARKBRIDGE_TEST_SQLSERVER names one. No such server can be
+// installed by a script, so nothing requires it.
+func Sources() []string {
+	if os.Getenv(sqlServerVariable) != "" {
+		return append([]string{"sqlserver"}, Engines...)
+	}
+	return Engines
+}
 
 var count atomic.Int64
 
@@ -50,6 +61,8 @@ func New(t testing.TB, engine string) *Lot {
 		return postgresLot(t, server(t, "PARKBRIDGE_TEST_POSTGRES"), "")
 	case "mysql":
 		return mysqlLot(t, server(t, "PARKBRIDGE_TEST_MYSQL"))
+	case "sqlserver":
+		return sqlServerLot(t, os.Getenv(sqlServerVariable))
 	}
 	t.Fatalf("no engine %q", engine)
 	return nil
@@ -152,20 +165,23 @@ func run(t testing.TB, db *sql.DB, stmt string, args ...any) {
 // Exec runs a statement of the parking system.
 func (l *Lot) Exec(t testing.TB, stmt string, args ...any) {
 	t.Helper()
-	if l.Driver == "postgres" {
-		stmt = numbered(stmt)
+	switch l.Driver {
+	case "postgres":
+		stmt = numbered(stmt, "$")
+	case "sqlserver":
+		stmt = numbered(stmt, "@p")
 	}
 	run(t, l.DB, stmt, args...)
 }
 
-// numbered turns ? into $1, $2, … for PostgreSQL.
-func numbered(stmt string) string {
+// numbered turns ? into $1, $2, … for PostgreSQL, and into @p1, … for SQL Server.
+func numbered(stmt, sign string) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range stmt {
 		if r == '?' {
 			n++
-			fmt.Fprintf(&b, "$%d", n)
+			fmt.Fprintf(&b, "%s%d", sign, n)
 			continue
 		}
 		b.WriteRune(r)
@@ -181,9 +197,13 @@ func (l *Lot) Grant(t testing.TB, table string) {
 	}
 }
 
-// GrantProcess lets the reading account see every transaction (MySQL).
+// GrantProcess lets the reading account see every transaction (MySQL, SQL Server).
 func (l *Lot) GrantProcess(t testing.TB) {
 	t.Helper()
+	if l.Driver == "sqlserver" {
+		run(t, l.DB, "USE master; GRANT VIEW SERVER STATE TO "+l.reader+"; USE "+l.name)
+		return
+	}
 	run(t, l.DB, "GRANT PROCESS ON *.* TO "+l.reader)
 }
 
@@ -193,7 +213,10 @@ func (l *Lot) GrantColumns(t testing.TB, table, columns string) {
 	run(t, l.DB, "GRANT SELECT ("+columns+") ON "+table+" TO "+l.reader)
 }
 
-// Type picks the engine's own type name or text.
+// Type picks the engine's own type name or text; SQL Server's goes by MySQL's.
 func (l *Lot) Type(sqlite, postgres, mysql string) string {
-	return map[string]string{"sqlite": sqlite, "postgres": postgres, "mysql": mysql}[l.Driver]
+	if own, ok := sqlServerTypes[mysql]; ok && l.Driver == "sqlserver" {
+		return own
+	}
+	return map[string]string{"sqlite": sqlite, "postgres": postgres, "mysql": mysql, "sqlserver": mysql}[l.Driver]
 }

@@ -5,6 +5,7 @@ const (
 	bridgePkg  = "./internal/bridge"
 	ledgerPkg  = "./internal/ledger"
 	sourcesPkg = "./sources"
+	serverPkg  = "./sources/sqlserver"
 	soakPkg    = "./internal/soak"
 )
 
@@ -52,6 +53,26 @@ var guards = []guard{
 	{
 		"evidence-just-lost", "internal/capture/poll.go", `if e.None != "" && p.st.Seen.Rule == RuleTransactions {`, "if false {",
 		bridgePkg, "TestKnownWays/evidence_lost",
+	},
+	{
+		"locked-rows-hold", "internal/capture/poll.go", "z.floor = z.floor && !held", "z.floor = z.floor && true",
+		capturePkg, "TestLockedRowsHoldTheFloor",
+	},
+	{
+		"locked-rows-of-history", "internal/capture/poll.go", "return rows, !whole || !held, nil", "return rows, true, nil",
+		capturePkg, "TestLockedRowsOfHistory",
+	},
+	{
+		"locked-rows-are-not-gone", "internal/capture/lookup.go", "if errors.Is(err, sources.ErrLocked) {", "if false {",
+		capturePkg, "TestLockedRowsAreNotGone",
+	},
+	{
+		"lowest-value-in-use", "internal/capture/journal.go", "return l.Clear(e.Mark)", "return true",
+		capturePkg, "TestClearMovesTheFloor",
+	},
+	{
+		"below-the-lowest", "sources/sqlserver/evidence.go", "p.Values[0] < bound", "p.Values[0] <= bound",
+		serverPkg, "TestLowestVersion",
 	},
 	{
 		"parked-last-read", "internal/capture/server.go", "	if j.Parked.Last = p.look.at; last {", "	if j.Parked.Last = p.look.at; false {",

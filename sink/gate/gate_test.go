@@ -36,7 +36,7 @@ func setup(t *testing.T, cfg gate.Config) (*gate.Gate, func(changes ...string) s
 			name, value, _ := strings.Cut(change, "=")
 			fields[name] = value
 		}
-		return c.Send(t.Context(), fields)
+		return c.Send(t.Context(), sink.FieldsOf(fields))
 	}
 }
 

@@ -166,36 +166,25 @@ func column(name, typ string) sources.Column {
 	return c
 }
 
-// charsets fills in each text column's own character set, for a table; the
-// columns of a query have none that could be asked for.
+// charsets fills in each text column's own character set. An aggregate over no
+// rows has that of its argument, for a table, a view and a query alike.
 func (d *db) charsets(ctx context.Context, from string, columns []sources.Column) error {
-	if strings.HasPrefix(from, "(") {
+	var list []string
+	var dest []any
+	for i := range columns {
+		if columns[i].IsText {
+			list = append(list, "CHARSET(MAX("+dialect{}.Quote(columns[i].Name)+"))")
+			dest = append(dest, &columns[i].Charset)
+		}
+	}
+	if list == nil {
 		return nil
 	}
-	parts := strings.Split(strings.Trim(from, "`"), "`.`")
-	q := "SELECT column_name, character_set_name FROM information_schema.columns WHERE character_set_name IS NOT NULL AND table_name = ? AND table_schema = DATABASE()"
-	args := []any{parts[len(parts)-1]}
-	if len(parts) > 1 {
-		q = strings.Replace(q, "DATABASE()", "?", 1)
-		args = append(args, parts[len(parts)-2])
+	q := "SELECT " + strings.Join(list, ", ") + " FROM " + from + " WHERE 1 = 0"
+	if err := d.pool.QueryRowContext(ctx, q).Scan(dest...); err != nil {
+		return fmt.Errorf("asking for the character sets of columns: %w", err)
 	}
-	rows, err := d.pool.QueryContext(ctx, q, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	byName := map[string]string{}
-	for rows.Next() {
-		var name, charset string
-		if err := rows.Scan(&name, &charset); err != nil {
-			return err
-		}
-		byName[name] = charset
-	}
-	for i, c := range columns {
-		columns[i].Charset = byName[c.Name]
-	}
-	return rows.Err()
+	return nil
 }
 
 // conn is one connection: the pool's or, where fresh is set, one of its own.
@@ -300,6 +289,9 @@ func value(typ string, b []byte, f sources.Field) sources.Value {
 		}
 		return v
 	case "BINARY", "VARBINARY", "BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "GEOMETRY":
+		if f.UTF8 && !f.Raw && f.Column.IsText {
+			return sources.TextOrBytes(s, false)
+		}
 		return sources.Value{Kind: sources.Bytes, Text: s}
 	}
 	return sources.TextOrBytes(s, false)
@@ -318,13 +310,12 @@ type dialect struct{}
 func (dialect) Quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // Select reads the stored bytes where the mapping asks for them and the
-// server's own conversion to UTF-8 would spoil them: a column declared in a
-// single-byte character set that holds something else, or one of a query,
-// whose character set cannot be known.
+// server's own conversion to UTF-8 would spoil them: of a column declared in a
+// single-byte character set, which can hold anything.
 func (d dialect) Select(f sources.Field) string {
-	if f.Raw && f.Column.IsText {
+	if (f.Raw || f.UTF8) && f.Column.IsText {
 		switch f.Column.Charset {
-		case "", "latin1", "ascii", "binary", "cp1250", "cp1251", "cp1252", "cp850", "latin2", "latin5", "latin7", "swe7", "dec8", "hp8":
+		case "latin1", "ascii", "binary", "cp1250", "cp1251", "cp1252", "cp850", "latin2", "latin5", "latin7", "swe7", "dec8", "hp8":
 			return "CAST(" + d.Quote(f.Column.Name) + " AS BINARY)"
 		}
 	}

@@ -1,0 +1,96 @@
+package bridge
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"parkbridge/internal/ledger"
+)
+
+// handed are records that have just landed, on their way to the conductor: it
+// need not read them from the ledger again.
+type handed struct {
+	mu      sync.Mutex
+	records []*record // in order of landing, without a gap
+	spilt   bool      // some have landed since that are not here
+	taken   chan struct{}
+}
+
+const (
+	// handedMost bounds what is handed over in memory; what is more is read from
+	// the ledger when its turn comes.
+	handedMost = 4000
+	// roomFor is what a landing leaves room for, see makeRoom.
+	roomFor = 2000
+	// roomWait is how long capture lets delivery catch up. It never waits longer: a
+	// slow gate must not keep rows from being landed.
+	roomWait = 50 * time.Millisecond
+)
+
+// hand takes what a landing has written. It is called in order of landing.
+// again tells that older records have become pending again.
+func (d *delivery) hand(source string, in []ledger.New, rows []newRow, again bool) {
+	h := &d.fresh
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if again || len(h.records)+len(in) > handedMost {
+		h.spilt = true
+	}
+	if h.spilt {
+		return
+	}
+	for i := range in {
+		if n := &in[i]; len(n.Problems) == 0 {
+			h.records = append(h.records, &record{ledger.Due{
+				ID: n.ID, Source: source, Hash: n.Hash, Fields: n.Fields, ParkUUID: n.ParkUUID, FlowNo: n.FlowNo, ParkingSerial: n.ParkingSerial,
+			}, rows[i].fields})
+		}
+	}
+}
+
+// take gives records above an id, and tells whether there are more that were not
+// handed over.
+func (h *handed) take(above int64) (records []*record, spilt bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.records) > 0 && h.records[0].ID <= above {
+		h.records = h.records[1:]
+	}
+	n := min(len(h.records), fetchPage)
+	records, h.records = h.records[:n:n], h.records[n:]
+	select {
+	case h.taken <- struct{}{}:
+	default:
+	}
+	return records, h.spilt && n == 0
+}
+
+// restart forgets what was handed over: what lands from now on comes here, and
+// what landed before is the ledger's to give.
+func (h *handed) restart() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records, h.spilt = nil, false
+}
+
+// makeRoom lets the conductor catch up with what has landed, for a moment.
+func (d *delivery) makeRoom(ctx context.Context) {
+	h := &d.fresh
+	full := func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return !h.spilt && len(h.records) > handedMost-roomFor
+	}
+	timeout := time.NewTimer(roomWait)
+	defer timeout.Stop()
+	for full() {
+		select {
+		case <-h.taken:
+		case <-timeout.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

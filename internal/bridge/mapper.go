@@ -1,0 +1,129 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"parkbridge/internal/ledger"
+	"parkbridge/mapping"
+	"parkbridge/sink"
+	"parkbridge/sources"
+)
+
+// mapper makes the contents of records of a source's rows. It is for one
+// goroutine at a time.
+type mapper struct {
+	s       *Source
+	columns []string
+	hasher  *sources.Hasher
+	// ids are the columns that a key re-used for another row differs in.
+	ids      []int
+	identity *sources.Hasher // nil: there are none
+	fields   []mappedField   // sorted by name
+	texts    []string        // of the program's fields, for the row at hand
+	some     []sources.Value // the values of ids
+}
+
+type mappedField struct {
+	name string
+	at   int // in texts
+}
+
+// mapper readies the mapping of rows with these columns.
+func (s *Source) mapper(columns []string) *mapper {
+	m := &mapper{s: s, columns: columns, hasher: sources.NewHasher(columns), ids: s.Program.Reads(sink.FieldOperateTime, sink.FieldParkingSerial)}
+	if len(m.ids) > 0 {
+		var names []string
+		for _, at := range m.ids {
+			names = append(names, columns[at])
+		}
+		m.identity = sources.NewHasher(names)
+	}
+	for at, name := range s.Program.Fields() {
+		m.fields = append(m.fields, mappedField{name, at})
+	}
+	slices.SortFunc(m.fields, func(a, b mappedField) int { return strings.Compare(a.name, b.name) })
+	return m
+}
+
+// hashes gives a row's content hash and that of its identity, "" where it has
+// none.
+func (m *mapper) hashes(values []sources.Value) (content, identity string) {
+	return m.hasher.Hash(values), m.identityOf(values)
+}
+
+func (m *mapper) identityOf(values []sources.Value) string {
+	if m.identity == nil {
+		return ""
+	}
+	m.some = m.some[:0]
+	for _, at := range m.ids {
+		m.some = append(m.some, values[at])
+	}
+	return m.identity.Hash(m.some)
+}
+
+// mapped maps a row, and gives what is to be sent of it; nil where it does not
+// map. Columns and hashes are left to the caller.
+func (m *mapper) mapped(values []sources.Value, origin mapping.Origin) (sink.Fields, ledger.Content) {
+	texts, problems := m.s.Program.Apply(m.texts[:0], values, origin)
+	if problems != nil {
+		c := ledger.Content{}
+		for _, p := range problems {
+			c.Problems = append(c.Problems, ledger.Problem(p))
+		}
+		return nil, c
+	}
+	m.texts = texts
+	out := make(sink.Fields, 0, len(m.fields))
+	for _, f := range m.fields {
+		if texts[f.at] != "" {
+			out = append(out, sink.Part{Name: f.name, Value: texts[f.at]})
+		}
+	}
+	c := ledger.Content{Day: m.s.day(out.Get(sink.FieldOperateTime))}
+	c.Fields = encodeFields(out)
+	c.ParkUUID, c.FlowNo, c.ParkingSerial = out.Get(sink.FieldParkUUID), out.Get(sink.FieldFlowNo), out.Get(sink.FieldParkingSerial)
+	return out, c
+}
+
+// content maps a row and gives what its record holds.
+func (m *mapper) content(values []sources.Value, origin mapping.Origin) (sink.Fields, ledger.Content) {
+	fields, c := m.mapped(values, origin)
+	c.Columns = sources.EncodeRow(m.columns, values)
+	c.Hash, c.Identity = m.hashes(values)
+	return fields, c
+}
+
+// encodeFields writes fields as a JSON object of texts.
+func encodeFields(fields sink.Fields) []byte {
+	size := 2
+	for _, f := range fields {
+		size += len(f.Name) + len(f.Value) + 6
+	}
+	b := append(make([]byte, 0, size), '{')
+	for i, f := range fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = sources.AppendJSON(append(sources.AppendJSON(b, f.Name), ':'), f.Value)
+	}
+	return append(b, '}')
+}
+
+// day is the day of an operate_time in the source's zone; "" where it is none.
+func (s *Source) day(operated string) string {
+	t, err := time.Parse(time.RFC3339, operated)
+	if err != nil {
+		return ""
+	}
+	return t.In(s.zone()).Format(time.DateOnly)
+}
+
+func (s *Source) zone() *time.Location {
+	if s.Location == nil {
+		return time.UTC
+	}
+	return s.Location
+}
