@@ -3,7 +3,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.stamped=$(VERSION)
 GOTOOL  := go tool -modfile=tools/go.mod
 
-.PHONY: schema build test soak guards lint fmt cross bench demo
+.PHONY: build schema test soak guards lint fmt cross bench microbench demo
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/parkbridge
@@ -39,7 +39,9 @@ fmt:
 # takes its flags: make bench BENCH='-engines postgres -concurrency 32'.
 bench:
 	bash scripts/test -- go run ./bench $(BENCH)
-	bash scripts/test -run '^$$' -bench . -benchmem ./...
+
+microbench:
+	bash scripts/test -- go test -run '^$$' -bench . -benchmem ./...
 
 cross:
 	for target in linux/amd64 linux/arm64 windows/amd64 windows/arm64; do \

@@ -12,7 +12,7 @@ import (
 // daemon that polls each second. Half the interval is the floor.
 func latency(ctx context.Context, b *bench, engine string) error {
 	rows := b.number(100)
-	s, done, err := b.site(ctx, task{engine: engine, rows: 1, of: 1003, concurrency: 8, schedule: "@every 1s"}, "-arrivals")
+	s, done, err := b.site(ctx, task{engine: engine, rows: 1, of: 1000, concurrency: 8, schedule: "@every 1s", table: "latency"}, "-arrivals")
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func latency(ctx context.Context, b *bench, engine string) error {
 // idle measures a daemon of 50 sources that find nothing new.
 func idle(ctx context.Context, b *bench, engine string) error {
 	const tables, seconds = 50, 60
-	s, done, err := b.site(ctx, task{engine: engine, rows: 1, of: 1004, concurrency: 8, schedule: "@every 10s"})
+	s, done, err := b.site(ctx, task{engine: engine, rows: 1, of: 1000, concurrency: 8, schedule: "@every 10s"})
 	if err != nil {
 		return err
 	}
@@ -62,10 +62,7 @@ func idle(ctx context.Context, b *bench, engine string) error {
 	var names []string
 	for i := range tables {
 		name := fmt.Sprintf("idle_%d", i)
-		if err := s.lot.create(ctx, name); err != nil {
-			return err
-		}
-		if err := s.lot.feed(ctx, name, 1004); err != nil {
+		if err := s.lot.ready(ctx, name, s.of); err != nil {
 			return err
 		}
 		names = append(names, name)

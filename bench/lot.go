@@ -76,11 +76,11 @@ func newLot(ctx context.Context, engine, dir string) (*lot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name); err != nil { //nolint:gosec // a name of our own
+		if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
 			return nil, errors.Join(err, admin.Close())
 		}
 		l.drop = func() error {
-			_, err := admin.ExecContext(context.WithoutCancel(ctx), "DROP DATABASE "+name) //nolint:gosec // a name of our own
+			_, err := admin.ExecContext(context.WithoutCancel(ctx), "DROP DATABASE "+name)
 			return errors.Join(err, admin.Close())
 		}
 	}
@@ -89,17 +89,16 @@ func newLot(ctx context.Context, engine, dir string) (*lot, error) {
 	return l, err
 }
 
-// table makes a table of rows, if it is not there yet, and gives its name.
-func (l *lot) table(ctx context.Context, rows int) (string, error) {
-	name := fmt.Sprintf("abnormal_pass_%d", rows)
-	if l.tables[name] {
-		return name, nil
+// ready makes a table of rows, if it is not there yet.
+func (l *lot) ready(ctx context.Context, table string, rows int) error {
+	if l.tables[table] {
+		return nil
 	}
-	l.tables[name] = true
-	if err := l.create(ctx, name); err != nil {
-		return "", err
+	l.tables[table] = true
+	if err := l.create(ctx, table); err != nil {
+		return err
 	}
-	return name, l.feed(ctx, name, rows)
+	return l.feed(ctx, table, rows)
 }
 
 // create makes a table of ten columns, as a lot would have it.
@@ -115,22 +114,25 @@ func (l *lot) create(ctx context.Context, name string) error {
 
 // Each engine's own words: the numbers from 1 to %d, padding, choosing one of a
 // list, and a moment n seconds after the first.
-var dialects = map[string]struct{ numbers, pad, choose, moment, after string }{
+var dialects = map[string]struct {
+	numbers, pad, choose, moment string
+	after                        []string // written to the disk, so that no reader pays for the feeding
+}{
 	"postgres": {
-		numbers: "FROM generate_series(1, %d) n", pad: "lpad((%s)::text, %d, '0')", choose: "(ARRAY[%s])[1 + n %% %d]",
+		numbers: "FROM generate_series(1::bigint, %d) n", pad: "lpad((%s)::text, %d, '0')", choose: "(ARRAY[%s])[1 + n %% %d]",
 		moment: "timestamp '2025-01-01 00:00:00' + (%s) * interval '1 millisecond'",
-		after:  "VACUUM ANALYZE %s",
+		after:  []string{"VACUUM ANALYZE %s", "CHECKPOINT"},
 	},
 	"mysql": {
 		numbers: "FROM (SELECT CAST(seq AS SIGNED) AS n FROM seq_1_to_%d) s", pad: "lpad(%s, %d, '0')", choose: "elt(1 + n %% %[2]d, %[1]s)",
 		moment: "timestamp '2025-01-01 00:00:00' + INTERVAL (%s) * 1000 MICROSECOND",
-		after:  "ANALYZE TABLE %s",
+		after:  []string{"ANALYZE TABLE %s", "FLUSH TABLES %s FOR EXPORT", "UNLOCK TABLES"},
 	},
 	"sqlite": {
 		numbers: "FROM (WITH RECURSIVE s(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM s LIMIT %d) SELECT n FROM s)", pad: "printf('%%0%[2]dd', %[1]s)",
 		choose: "json_extract(json_array(%s), '$[' || (n %% %d) || ']')",
 		moment: "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 1735689600 + (%s) / 1000.0, 'unixepoch')",
-		after:  "ANALYZE %s",
+		after:  []string{"ANALYZE %s"},
 	},
 }
 
@@ -153,10 +155,17 @@ func (l *lot) feed(ctx context.Context, table string, rows int) error {
 		moment("n * 1000 - 3600000"), moment("n * 1000 - 60000"), moment("n * 1000 + n % 1000"),
 		"CASE WHEN n % 10 > 0 THEN '张三' END", "'设备异常'",
 	}
-	_, err := l.db.ExecContext(ctx, "INSERT INTO "+table+" (entry_id, plate_no, color, card_kind, in_time, out_time, op_time, op_name, reason) SELECT "+ //nolint:gosec // names of our own
+	conn, err := l.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.ExecContext(ctx, "INSERT INTO "+table+" (entry_id, plate_no, color, card_kind, in_time, out_time, op_time, op_name, reason) SELECT "+ //nolint:gosec // names of our own
 		strings.Join(columns, ", ")+" "+fmt.Sprintf(d.numbers, rows))
-	if err == nil {
-		_, err = l.db.ExecContext(ctx, fmt.Sprintf(d.after, table)) // so that no reader pays for the feeding
+	for _, stmt := range d.after {
+		if err == nil {
+			_, err = conn.ExecContext(ctx, strings.ReplaceAll(stmt, "%s", table))
+		}
 	}
 	return err
 }
@@ -169,5 +178,5 @@ func (l *lot) insert(ctx context.Context, table string) (id uint64, came time.Ti
 	if err != nil {
 		return 0, came, err
 	}
-	return id, came, l.db.QueryRowContext(ctx, "SELECT max(id) FROM "+table).Scan(&id) //nolint:gosec // a name of our own
+	return id, came, l.db.QueryRowContext(ctx, "SELECT max(id) FROM "+table).Scan(&id)
 }

@@ -134,7 +134,7 @@ func (b *bench) parse(args []string) error {
 // build builds the programs, the product as `make build` does.
 func (b *bench) build(ctx context.Context) error {
 	for _, program := range []string{"./cmd/parkbridge", "./bench/loop", "./bench/gate"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.program(filepath.Base(program)), program) //nolint:gosec // names from the line above
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.program(filepath.Base(program)), program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s: %w\n%s", program, err, out)

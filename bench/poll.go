@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"os"
@@ -93,19 +94,24 @@ func (s *site) seeks(ctx context.Context) (took []float64, err error) {
 	defer stmt.Close()
 	for range polls {
 		at := time.Now()
-		rows, err := stmt.QueryContext(ctx, s.of)
-		if err != nil {
-			return nil, err
-		}
-		for rows.Next() {
-			return nil, fmt.Errorf("%s has rows above %d", s.table, s.of)
-		}
-		if err := rows.Close(); err != nil {
+		if err := s.seek(ctx, stmt); err != nil {
 			return nil, err
 		}
 		took = append(took, milliseconds(time.Since(at)))
 	}
 	return took, nil
+}
+
+func (s *site) seek(ctx context.Context, stmt *sql.Stmt) error {
+	rows, err := stmt.QueryContext(ctx, s.of)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if rows.Next() {
+		return fmt.Errorf("%s has rows above %d", s.table, s.of)
+	}
+	return rows.Err()
 }
 
 // stopwatch times the daemon's polls from the moment the scheduler begins one,

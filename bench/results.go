@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 // results are what one call of the command found, and where.
@@ -31,7 +32,7 @@ type results struct {
 	Runs    []carried `json:"runs,omitempty"`
 	Figures []figure  `json:"figures,omitempty"`
 
-	text bytes.Buffer
+	printed bytes.Buffer
 }
 
 // figure is one measured thing of a scenario, with all that was measured of it.
@@ -60,8 +61,8 @@ func output(ctx context.Context, name string, args ...string) string {
 
 // line gives what a file of /proc says of a name.
 func line(file, name string) string {
-	text, _ := os.ReadFile(file) // not on every system
-	for l := range strings.Lines(string(text)) {
+	content, _ := os.ReadFile(file) // not on every system
+	for l := range strings.Lines(string(content)) {
 		if rest, ok := strings.CutPrefix(l, name); ok {
 			return strings.TrimLeft(strings.TrimSpace(rest), ": \t")
 		}
@@ -70,13 +71,13 @@ func line(file, name string) string {
 }
 
 func (r *results) head(w io.Writer) {
-	fmt.Fprintf(io.MultiWriter(w, &r.text), "%s, commit %s, %s, %s, %s, %d cores, %s\n%s\n", r.At.Format(time.RFC3339), r.Commit, r.Go, r.System, r.CPU, r.Cores,
+	fmt.Fprintf(io.MultiWriter(w, &r.printed), "%s, commit %s, %s, %s, %s, %d cores, %s\n%s\n", r.At.Format(time.RFC3339), r.Commit, r.Go, r.System, r.CPU, r.Cores,
 		r.Memory, r.Command)
 }
 
 // print shows a table, and keeps it for the file.
 func (r *results) print(w io.Writer, t *tableText) {
-	fmt.Fprintf(io.MultiWriter(w, &r.text), "\n%s\n%s\n", t.title, t.Render())
+	fmt.Fprintf(io.MultiWriter(w, &r.printed), "\n%s\n%s\n", t.title, t.Render())
 }
 
 // note keeps what was measured of one thing, for the file.
@@ -94,11 +95,11 @@ func (r *results) write(dir string) error {
 		return err
 	}
 	name := filepath.Join(dir, r.At.Format("20060102T150405Z")+"-"+r.Commit)
-	if err := os.WriteFile(name+".json", data, 0o644); err != nil { //nolint:gosec // for everyone to read
+	if err := os.WriteFile(name+".json", data, 0o644); err != nil {
 		return err
 	}
 	fmt.Printf("\nstored as %s.txt and .json\n", name)
-	return os.WriteFile(name+".txt", r.text.Bytes(), 0o644) //nolint:gosec // for everyone to read
+	return os.WriteFile(name+".txt", r.printed.Bytes(), 0o644)
 }
 
 type tableText struct {
@@ -108,6 +109,7 @@ type tableText struct {
 
 func newTable(title string, head ...any) *tableText {
 	t := &tableText{table.NewWriter(), title}
+	t.Style().Format.Header = text.FormatDefault
 	t.AppendHeader(head)
 	return t
 }

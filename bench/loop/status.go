@@ -18,21 +18,27 @@ const (
 
 // status keeps what became of each row, in SQLite.
 type status struct {
-	o    options
-	mu   sync.Mutex
-	conn *sql.Conn // nil where nothing is noted
-	// statements for one row and for many
-	landOne, landMany, settleOne, settleMany *sql.Stmt
+	o                 options
+	mu                sync.Mutex
+	conn              *sql.Conn // nil where nothing is noted
+	landing, settling statements
 }
 
+// statements do one thing to as many rows as sizes says.
+type statements struct {
+	columns int
+	stmts   [len(sizes)]*sql.Stmt
+}
+
+var sizes = [...]int{100, 10, 1}
+
 const (
-	many   = 50
 	schema = `CREATE TABLE IF NOT EXISTS status (
 		id INTEGER PRIMARY KEY, flow_no TEXT NOT NULL, state TEXT NOT NULL, code TEXT, seqno TEXT,
 		landed_at TEXT, settled_at TEXT, payload TEXT)`
-	landing  = "INSERT INTO status (id, flow_no, state, landed_at, payload) VALUES "
-	settling = "INSERT INTO status (id, flow_no, state, code, seqno, settled_at) VALUES "
-	settled  = ` ON CONFLICT (id) DO UPDATE SET state = excluded.state, code = excluded.code, seqno = excluded.seqno, settled_at = excluded.settled_at`
+	land     = "INSERT INTO status (id, flow_no, state, landed_at, payload) VALUES "
+	settle   = "INSERT INTO status (id, flow_no, state, code, seqno, settled_at) VALUES "
+	onLanded = ` ON CONFLICT (id) DO UPDATE SET state = excluded.state, code = excluded.code, seqno = excluded.seqno, settled_at = excluded.settled_at`
 )
 
 func openStatus(ctx context.Context, o options) *status {
@@ -45,14 +51,19 @@ func openStatus(ctx context.Context, o options) *status {
 	s.conn, err = db.Conn(ctx)
 	must(err)
 	s.exec(ctx, schema)
-	prepare := func(before, row, after string, n int) *sql.Stmt {
-		p, err := s.conn.PrepareContext(ctx, before+strings.TrimSuffix(strings.Repeat(row+",", n), ",")+after)
-		must(err)
-		return p
-	}
-	s.landOne, s.landMany = prepare(landing, "(?,?,?,?,?)", "", 1), prepare(landing, "(?,?,?,?,?)", "", many)
-	s.settleOne, s.settleMany = prepare(settling, "(?,?,?,?,?,?)", settled, 1), prepare(settling, "(?,?,?,?,?,?)", settled, many)
+	s.landing, s.settling = s.prepare(ctx, land, 5, ""), s.prepare(ctx, settle, 6, onLanded)
 	return s
+}
+
+func (s *status) prepare(ctx context.Context, before string, columns int, after string) (p statements) {
+	p.columns = columns
+	row := "(" + strings.TrimSuffix(strings.Repeat("?,", columns), ",") + "),"
+	for i, n := range sizes {
+		var err error
+		p.stmts[i], err = s.conn.PrepareContext(ctx, before+strings.TrimSuffix(strings.Repeat(row, n), ",")+after) //nolint:sqlclosecheck // until the program ends
+		must(err)
+	}
+	return p
 }
 
 func (s *status) exec(ctx context.Context, stmt string) {
@@ -92,7 +103,7 @@ func (s *status) land(ctx context.Context, page []record) {
 		must(err)
 		args = append(args, page[i].id, page[i].fields.FlowNo, "pending", now, string(payload))
 	}
-	s.write(ctx, s.landOne, s.landMany, args, 5)
+	s.write(ctx, s.landing, args)
 }
 
 // settleAll notes the answers that have gathered, until there are no more.
@@ -124,22 +135,19 @@ func (s *status) settle(ctx context.Context, batch []answer) {
 	for _, a := range batch {
 		args = append(args, a.id, a.flowNo, a.state, a.code, a.sequence, now)
 	}
-	s.write(ctx, s.settleOne, s.settleMany, args, 6)
+	s.write(ctx, s.settling, args)
 }
 
-// write notes rows in one transaction.
-func (s *status) write(ctx context.Context, one, some *sql.Stmt, args []any, columns int) {
+// write runs a statement for all rows in one transaction, many at a time.
+func (s *status) write(ctx context.Context, to statements, args []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exec(ctx, "BEGIN IMMEDIATE")
-	for len(args) > 0 {
-		stmt, n := one, columns
-		if len(args) >= many*columns {
-			stmt, n = some, many*columns
+	for i, size := range sizes {
+		for n := size * to.columns; len(args) >= n; args = args[n:] {
+			_, err := to.stmts[i].ExecContext(ctx, args[:n]...)
+			must(err)
 		}
-		_, err := stmt.ExecContext(ctx, args[:n]...)
-		must(err)
-		args = args[n:]
 	}
 	s.exec(ctx, "COMMIT")
 }

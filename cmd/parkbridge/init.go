@@ -308,6 +308,8 @@ func dsnForm(driver string) string {
 		return "postgres://user:password@host:5432/database"
 	case "mysql":
 		return "user:password@tcp(host:3306)/database"
+	case "sqlserver":
+		return "sqlserver://user:password@host:1433?database=name"
 	case "sqlite":
 		return "the file's path"
 	}

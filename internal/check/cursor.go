@@ -21,8 +21,10 @@ func (s *source) rows() int64 {
 	switch {
 	case s.sampled && !s.sample.Full:
 		return int64(len(s.sample.Rows)) // that was all, but for those without a cursor
-	case s.listed:
+	case s.listed && s.table.Rows >= 0:
 		return s.table.Rows
+	case s.planned && !s.plan.Seek:
+		return s.plan.Rows // it would read all
 	}
 	return -1
 }

@@ -104,67 +104,91 @@ func (d *db) rights(ctx context.Context, table []string) (rights, error) {
 
 // node is a step of a plan as EXPLAIN (FORMAT JSON) writes it.
 type node struct {
-	Type  string  `json:"Node Type"`
-	Index string  `json:"Index Name"`
-	Table string  `json:"Relation Name"`
-	Cond  string  `json:"Index Cond"`
-	Rows  float64 `json:"Plan Rows"`
-	Plans []node  `json:"Plans"`
+	Type   string  `json:"Node Type"`
+	Index  string  `json:"Index Name"`
+	Schema string  `json:"Schema"`
+	Table  string  `json:"Relation Name"`
+	Cond   string  `json:"Index Cond"`
+	Rows   float64 `json:"Plan Rows"`
+	Plans  []node  `json:"Plans"`
 }
 
 // Plan implements [sources.Inspector].
 func (d *db) Plan(ctx context.Context, query string, args []any) (sources.Plan, error) {
-	plan := sources.Plan{Rows: -1}
-	var raw []byte
-	err := d.read(ctx, func(c *pgx.Conn) error {
-		return c.QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+query, args...).Scan(&raw)
-	})
+	top, err := d.explain(ctx, query, args)
 	if err != nil {
-		return plan, err
+		return sources.Plan{Rows: -1}, err
 	}
-	var out []struct{ Plan node }
-	if err := json.Unmarshal(raw, &out); err != nil {
-		return plan, err
-	}
-	if len(out) == 0 {
-		return plan, errors.New("the server gave no plan")
-	}
-	plan.Seek, plan.Rows = true, 0
+	plan := sources.Plan{Seek: true}
 	var steps []string
-	out[0].Plan.walk(&plan, &steps)
+	for _, n := range top.steps(nil) {
+		leaf := len(n.Plans) == 0 && strings.Contains(n.Type, "Scan")
+		rows := int64(n.Rows)
+		switch {
+		case n.Type == "Limit" || n.Type == "Result":
+			continue
+		case n.Type == "Sort": // "Incremental Sort" is one of ties
+			plan.Sorts = true
+		case strings.Contains(n.Type, "Index"):
+			plan.Seek = plan.Seek && n.Cond != ""
+		case leaf:
+			plan.Seek = false
+			rows = d.whole(ctx, n)
+		}
+		switch {
+		case leaf && rows < 0:
+			plan.Rows = -1
+		case leaf && plan.Rows >= 0:
+			plan.Rows += rows
+		}
+		switch {
+		case n.Index != "":
+			steps = append(steps, n.Type+" using "+n.Index)
+		case n.Table != "":
+			steps = append(steps, n.Type+" on "+n.Table)
+		default:
+			steps = append(steps, n.Type)
+		}
+	}
 	plan.Steps = strings.Join(steps, "; ")
 	return plan, nil
 }
 
-// walk looks at a plan's steps, innermost first. A sort of ties ("Incremental
-// Sort") is none of all rows.
-func (n *node) walk(plan *sources.Plan, steps *[]string) {
-	for i := range n.Plans {
-		n.Plans[i].walk(plan, steps)
+func (d *db) explain(ctx context.Context, query string, args []any) (node, error) {
+	var raw []byte
+	err := d.read(ctx, func(c *pgx.Conn) error {
+		return c.QueryRow(ctx, "EXPLAIN (VERBOSE, FORMAT JSON) "+query, args...).Scan(&raw)
+	})
+	if err != nil {
+		return node{}, err
 	}
-	step := n.Type
-	if n.Index != "" {
-		step += " using " + n.Index
-	} else if n.Table != "" {
-		step += " on " + n.Table
+	var out []struct{ Plan node }
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return node{}, err
 	}
-	if n.Type != "Limit" && n.Type != "Result" {
-		*steps = append(*steps, step)
+	if len(out) == 0 {
+		return node{}, errors.New("the server gave no plan")
 	}
-	leaf := strings.Contains(n.Type, "Scan") && len(n.Plans) == 0
-	switch {
-	case n.Type == "Sort":
-		plan.Sorts = true
-	case strings.Contains(n.Type, "Index"):
-		plan.Seek = plan.Seek && n.Cond != ""
-	case leaf:
-		plan.Seek = false
+	return out[0].Plan, nil
+}
+
+// steps lists a plan's steps, innermost first.
+func (n node) steps(out []node) []node {
+	for _, p := range n.Plans {
+		out = p.steps(out)
 	}
-	// Of what is read whole, the plan only says how much comes out of it.
-	if leaf && plan.Rows >= 0 {
-		plan.Rows += int64(n.Rows)
+	return append(out, n)
+}
+
+// whole is the planner's estimate of all of a table that a step reads whole: the
+// step itself says how much comes out of it. -1 where it cannot be asked.
+func (d *db) whole(ctx context.Context, n node) int64 {
+	if n.Table == "" {
+		return int64(n.Rows)
 	}
-	if !plan.Seek {
-		plan.Rows = -1
+	all, err := d.explain(ctx, "SELECT 1 FROM "+pgx.Identifier{n.Schema, n.Table}.Sanitize(), nil)
+	if err != nil {
+		return -1 // such as a table behind a view, which the account may not read
 	}
+	return int64(all.Rows)
 }
