@@ -170,9 +170,9 @@ func TestCheckThroughProxy(t *testing.T) {
 	good, err := os.ReadFile(filepath.Join(b.dir, "config.yaml"))
 	require.NoError(t, err)
 	b.write(t, strings.Replace(string(good), b.server.URL, "http://gate.example/update", 1))
-	var asked []string
+	asked := make(chan string, 10)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Method+" "+r.URL.String())
+		asked <- r.Method + " " + r.URL.String()
 		b.gate.ServeHTTP(w, r)
 	}))
 	defer proxy.Close()
@@ -184,6 +184,6 @@ func TestCheckThroughProxy(t *testing.T) {
 			require.Contains(t, stdout.String(), "warn gate: gate.example (through the proxy "+strings.TrimPrefix(proxy.URL, "http://")+") is reached without TLS")
 		}
 	}
-	require.Equal(t, "HEAD http://gate.example/update", asked[0])
+	require.Equal(t, "HEAD http://gate.example/update", <-asked)
 	require.Equal(t, gate.Stats{Calls: 3, Taken: 3}, b.gate.Stats())
 }
