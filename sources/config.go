@@ -171,6 +171,9 @@ func (e *ConfigError) Error() string {
 // ErrNoTable is returned by [DB.Columns] where the database knows no such table.
 var ErrNoTable = errors.New("no such table")
 
+// ErrNullKey is returned by a page read that met a row without a key.
+var ErrNullKey = errors.New("of the reading order is NULL in a row; a key must not be")
+
 // ErrBusy is returned by a page read that could not get at the database
 // because another connection holds it; nothing was read, and trying again is
 // the remedy.

@@ -28,6 +28,9 @@ type Column struct {
 	// TextTimes tells that date-times in it compare as texts, whatever its type
 	// (SQLite).
 	TextTimes bool
+	// Loose tells that it may hold values of any type, whatever is declared
+	// (SQLite).
+	Loose bool
 	// Instant tells that date-times without a zone in their text are UTC
 	// (MySQL's TIMESTAMP, as it is read here).
 	Instant bool

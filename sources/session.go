@@ -271,6 +271,10 @@ func (s *Session) page(ctx context.Context, whole bool, limit int, build func(fr
 	return page, nil
 }
 
+func errNullKey(c Column) error {
+	return fmt.Errorf("column %s %w", c.Name, ErrNullKey)
+}
+
 func (r *Reader) row(values []Value) (Row, error) {
 	position := make([]string, len(r.order))
 	for i, c := range r.order {
@@ -278,7 +282,7 @@ func (r *Reader) row(values []Value) (Row, error) {
 			if i == 0 && r.CursorMayBeNull() {
 				continue // the row has no place in the reading order
 			}
-			return Row{}, fmt.Errorf("column %s of the reading order is NULL in a row; a key must not be", c.Name)
+			return Row{}, errNullKey(c)
 		}
 		native, err := r.dialect.Native(c, values[i])
 		if err != nil {

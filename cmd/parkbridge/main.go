@@ -106,7 +106,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.PersistentFlags().StringVarP(&a.configPath, "config", "c", "config.yaml", "the configuration file")
 	root.AddCommand(
-		a.demoCommand(), a.initCommand(), a.syncCommand(), a.runCommand(), a.statusCommand(), a.recordsCommand(),
+		a.demoCommand(), a.initCommand(), a.checkCommand(), a.previewCommand(), a.syncCommand(), a.runCommand(), a.statusCommand(), a.recordsCommand(),
 		a.resumeCommand(), a.reconcileCommand(), a.resetCommand(), a.gateCommand(), a.versionCommand(),
 	)
 	return root

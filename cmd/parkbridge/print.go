@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"parkbridge/internal/ledger"
+	"parkbridge/sources"
 )
 
 func (a *app) printJSON(v any) error {
@@ -146,6 +147,18 @@ func localTime(t time.Time) string {
 
 // pad fills a text up to a width on the screen.
 func pad(s string, width int) string { return prettytext.Pad(s, width, ' ') }
+
+// shownValue shows a value of a row to a person.
+func shownValue(v sources.Value) string {
+	switch v.Kind {
+	case sources.Null:
+		return "NULL"
+	case sources.Bytes:
+		return fmt.Sprintf("% x", clipBytes(v.Text, 48))
+	default:
+		return v.Text
+	}
+}
 
 func zeroEmpty(n int) string {
 	if n == 0 {

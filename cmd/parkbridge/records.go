@@ -203,15 +203,7 @@ func (a *app) showRecord(r *ledger.Record) {
 		fmt.Fprintln(a.stdout, "  wiped: the ledger's retention has passed")
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Columns)) {
-		v := r.Columns[name]
-		shown := v.Text
-		switch {
-		case v.IsNull():
-			shown = "NULL"
-		case v.Kind.String() == "bytes":
-			shown = fmt.Sprintf("% x", clipBytes(v.Text, 48))
-		}
-		fmt.Fprintf(a.stdout, "  %s %s\n", pad(name, 20), shown)
+		fmt.Fprintf(a.stdout, "  %s %s\n", pad(name, 20), shownValue(r.Columns[name]))
 	}
 	if len(r.Fields) > 0 {
 		fmt.Fprintln(a.stdout, "\nfields")

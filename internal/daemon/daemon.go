@@ -93,7 +93,7 @@ func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bri
 			if err != nil {
 				return nil, cfg.Wrap(err)
 			}
-			return bridge.Table(r), nil
+			return &typed{Reader: bridge.Table(r), check: r.CheckTypes, now: time.Now}, nil
 		},
 	}
 }

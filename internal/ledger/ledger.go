@@ -174,25 +174,27 @@ func create(ctx context.Context, driver, path string) error {
 }
 
 func migrate(ctx context.Context, driver string, db *sql.DB) error {
-	files, err := migrations.For(driver)
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, files)
-	if err != nil {
-		return err
-	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return err
-	}
-	if have > want {
-		return fmt.Errorf("%w: its schema is version %d, this program knows %d", ErrNewer, have, want)
-	}
-	if have < want {
+	p, older, err := versions(ctx, driver, db)
+	if err == nil && older {
 		_, err = p.Up(ctx)
 	}
 	return err
+}
+
+// versions compares a ledger's schema with this program's.
+func versions(ctx context.Context, driver string, db *sql.DB) (p *goose.Provider, older bool, err error) {
+	files, err := migrations.For(driver)
+	if err != nil {
+		return nil, false, err
+	}
+	if p, err = goose.NewProvider(goose.DialectSQLite3, db, files); err != nil {
+		return nil, false, err
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err == nil && have > want {
+		err = fmt.Errorf("%w: its schema is version %d, this program knows %d", ErrNewer, have, want)
+	}
+	return p, have < want, err
 }
 
 // quickCheckLimit is the size up to which the whole file is checked at each

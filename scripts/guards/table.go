@@ -176,4 +176,8 @@ var guards = []guard{
 		"answer-to-what-was-sent", "internal/ledger/delivery.go", "WHERE id = ? AND content_hash = ? AND (state = 'pending' OR ? = 'delivered')", "WHERE id = ? AND content_hash <> ? || 'x' AND (state = 'pending' OR ? = 'delivered')",
 		ledgerPkg, "TestAnswerToAReplacedContent",
 	},
+	{
+		"one-type", "sources/types.go", "return kinds > 1 || apart", "return kinds > 9 && apart",
+		sourcesPkg, "TestInspect/sqlite/stored_types",
+	},
 }

@@ -129,9 +129,9 @@ func (g *Gate) Stats() Stats {
 	return Stats{Calls: g.calls, Taken: len(g.order), Repeats: g.repeats}
 }
 
-// ServeHTTP answers one call. GET gives the counts.
+// ServeHTTP answers one call. GET gives the counts, and HEAD that it is there.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		writeJSON(w, http.StatusOK, g.Stats())
 		return
 	}

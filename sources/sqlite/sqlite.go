@@ -46,7 +46,10 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 	d := &db{pool: pool, path: sources.FilePath(dsn), timeout: cfg.StatementTimeout}
 	if err := pool.PingContext(ctx); err != nil {
 		_ = pool.Close() // the first error tells more
-		return nil, nil, err
+		if risk, is := d.walRisk(); is {
+			return nil, nil, fmt.Errorf("%s; %s: %w", risk.Found, risk.Do, classed(err))
+		}
+		return nil, nil, classed(err)
 	}
 	return d, dialect{}, nil
 }
@@ -73,7 +76,7 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 		typ := strings.ToUpper(t.DatabaseTypeName())
 		columns = append(columns, sources.Column{
 			Name: t.Name(), Type: typ,
-			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ), TextTimes: !strings.Contains(typ, "INT"),
+			Integer: strings.Contains(typ, "INT"), IsText: textAffinity(typ), TextTimes: !strings.Contains(typ, "INT"), Loose: true,
 		})
 	}
 	return columns, classed(rows.Err())
