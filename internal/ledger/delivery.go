@@ -233,14 +233,10 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 				counts[s.Source] = new([2]int)
 			}
 		}
-		stmt, err := l.stmts.get(ctx, l.write, settleOne)
-		if err != nil {
-			return err
-		}
-		update := tx.StmtContext(ctx, stmt)
+		delivered, other := within(ctx, tx, l.stmts.delivered), within(ctx, tx, l.stmts.settle)
 		w := &writing{l: l, tx: tx, lots: map[string]int64{}}
 		for _, s := range settlements {
-			if err := w.settle(ctx, update, s, counts); err != nil {
+			if err := w.settle(ctx, delivered, other, s, counts); err != nil {
 				return err
 			}
 		}
@@ -249,12 +245,12 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 			if n[0] == 0 && n[1] == 0 {
 				continue
 			}
-			if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ?, rejected = CASE WHEN rejected + ? < 0 THEN 0 ELSE rejected + ? END WHERE id = ?", n[0], n[1], n[1], runs[source]); err != nil {
+			if _, err := within(ctx, tx, l.stmts.runDelivered).ExecContext(ctx, n[0], n[1], n[1], runs[source]); err != nil {
 				return err
 			}
 		}
 		if sink != nil {
-			if err := writeSink(ctx, tx, *sink); err != nil {
+			if err := l.writeSink(ctx, tx, *sink); err != nil {
 				return err
 			}
 		}
@@ -268,9 +264,17 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 	return nil
 }
 
-const settleOne = `UPDATE record SET state = ?, attempts = attempts + ?, next_attempt_at = CASE WHEN ? THEN NULL ELSE COALESCE(?, next_attempt_at) END,
-	last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?, delivered_at = COALESCE(?, delivered_at)
-	WHERE id = ? AND content_hash = ? AND (state = 'pending' OR ? = 'delivered')`
+const (
+	settleAny = `UPDATE record SET state = ?, attempts = attempts + ?, next_attempt_at = COALESCE(?, next_attempt_at),
+		last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?
+		WHERE id = ? AND content_hash = ? AND state = 'pending'`
+	settleDelivered = `UPDATE record SET state = 'delivered', attempts = attempts + 1, next_attempt_at = NULL,
+		last_attempt_at = NULL, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = NULL, delivered_at = ?
+		WHERE id = ? AND content_hash = ?`
+	countDelivered = "UPDATE sync_run SET delivered = delivered + ?, rejected = CASE WHEN rejected + ? < 0 THEN 0 ELSE rejected + ? END WHERE id = ?"
+	updateSink     = "UPDATE sink_state SET state = ?, reason = ?, since = ?, retry_at = ?, last_accepted_at = ?, rejected_run = ? WHERE id = 1"
+	leaseToken     = "SELECT lease_token FROM high_water_mark WHERE source = ?"
+)
 
 // reopen takes back a rejection that turned out not to be the record's fault.
 func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int) error {
@@ -286,32 +290,34 @@ func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int
 	return err
 }
 
-func (w *writing) settle(ctx context.Context, update *sql.Stmt, s Settlement, counts map[string]*[2]int) error {
+func (w *writing) settle(ctx context.Context, delivered, other *sql.Stmt, s Settlement, counts map[string]*[2]int) error {
 	if s.Reopen {
 		return reopen(ctx, w.tx, s.ID, counts)
-	}
-	var problems any
-	if len(s.Problems) > 0 {
-		b, err := json.Marshal(s.Problems)
-		if err != nil {
-			return err
-		}
-		problems = string(b)
-	}
-	tried, delivered := any(stamp(s.At)), any(nil)
-	if s.State == Delivered {
-		tried, delivered = nil, tried
-	}
-	attempted := 0
-	if s.Attempted {
-		attempted = 1
 	}
 	var status any
 	if s.HTTPStatus != 0 {
 		status = s.HTTPStatus
 	}
-	res, err := update.ExecContext(ctx, s.State, attempted, s.State == Delivered, null(stamp(s.NextAttempt)), tried,
-		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, delivered, s.ID, []byte(s.Hash), s.State)
+	var res sql.Result
+	var err error
+	if s.State == Delivered {
+		res, err = delivered.ExecContext(ctx, null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, stamp(s.At), s.ID, []byte(s.Hash))
+	} else {
+		var problems any
+		if len(s.Problems) > 0 {
+			b, err := json.Marshal(s.Problems)
+			if err != nil {
+				return err
+			}
+			problems = string(b)
+		}
+		attempted := 0
+		if s.Attempted {
+			attempted = 1
+		}
+		res, err = other.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
+			null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, s.ID, []byte(s.Hash))
+	}
 	if err != nil {
 		return fmt.Errorf("record %d: %w", s.ID, err)
 	}
@@ -376,12 +382,12 @@ func (w *writing) deliveredBefore(ctx context.Context, s Settlement) (int64, err
 	return n, err
 }
 
-func writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {
+func (l *Ledger) writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {
 	run, err := json.Marshal(append([]int64{}, s.RejectedRun...))
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE sink_state SET state = ?, reason = ?, since = ?, retry_at = ?, last_accepted_at = ?, rejected_run = ? WHERE id = 1",
+	_, err = within(ctx, tx, l.stmts.sink).ExecContext(ctx,
 		s.State, s.Reason, stamp(s.Since), stamp(s.RetryAt), stamp(s.LastAcceptedAt), string(run))
 	return err
 }
@@ -408,7 +414,7 @@ func (l *Ledger) Unblock(ctx context.Context) (was SinkState, err error) {
 		return was, err
 	}
 	err = l.tx(ctx, func(tx *sql.Tx) error {
-		return writeSink(ctx, tx, SinkState{State: SinkOK, Since: l.now(), LastAcceptedAt: was.LastAcceptedAt})
+		return l.writeSink(ctx, tx, SinkState{State: SinkOK, Since: l.now(), LastAcceptedAt: was.LastAcceptedAt})
 	})
 	return was, err
 }

@@ -253,7 +253,8 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 	if err := w.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'record'").Scan(&last); err != nil {
 		return err
 	}
-	records, payloads := w.l.inserting(w.tx, recordInto, recordValues), w.l.inserting(w.tx, payloadInto, payloadValues)
+	records := newInserting(ctx, w.tx, w.l.stmts.records, w.l.stmts.record, recordValues)
+	payloads := newInserting(ctx, w.tx, w.l.stmts.payloads, w.l.stmts.payload, payloadValues)
 	for i := range in.Rows {
 		r := &in.Rows[i]
 		last++

@@ -124,14 +124,15 @@ func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 	if err := l.verify(ctx); err != nil {
 		return err
 	}
-	return l.prepare(ctx)
+	return l.stmts.prepare(ctx, l.write)
 }
 
 // openWriter opens the one writing connection. synchronous=FULL: what a
 // transaction said is there after a power cut.
 func openWriter(dsn string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", sources.FileURI(dsn,
-		"_txlock=immediate", "_pragma=busy_timeout(10000)", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)"))
+		"_txlock=immediate", "_pragma=busy_timeout(10000)", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
+		"_pragma=wal_autocheckpoint(4000)")) // 16 MB: a page that is written again and again is copied once
 	if err == nil {
 		db.SetMaxOpenConns(1)
 	}

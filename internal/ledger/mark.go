@@ -144,7 +144,13 @@ func (s *Lease) check(ctx context.Context, db rowQuerier) error {
 		return ErrLeaseLost
 	}
 	var token int64
-	if err := db.QueryRowContext(ctx, "SELECT lease_token FROM high_water_mark WHERE source = ?", s.Source).Scan(&token); err != nil {
+	row := db.QueryRowContext
+	if tx, ok := db.(*sql.Tx); ok {
+		row = func(ctx context.Context, _ string, args ...any) *sql.Row {
+			return within(ctx, tx, s.ledger.stmts.lease).QueryRowContext(ctx, args...)
+		}
+	}
+	if err := row(ctx, leaseToken, s.Source).Scan(&token); err != nil {
 		return err
 	}
 	if token != s.token {

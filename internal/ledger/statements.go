@@ -4,45 +4,46 @@ import (
 	"context"
 	"database/sql"
 	"strings"
-	"sync"
 )
 
-// statements are prepared once for the writing connection.
+// statements are those that run once a record or once a batch, prepared for the
+// writing connection. They end with it.
 type statements struct {
-	mu   sync.Mutex
-	byQL map[string]*sql.Stmt
+	records, record   *sql.Stmt // insert insertRows rows, and one
+	payloads, payload *sql.Stmt
+	delivered, settle *sql.Stmt
+	lease             *sql.Stmt
+	runDelivered      *sql.Stmt
+	sink              *sql.Stmt
 }
 
-func (s *statements) get(ctx context.Context, db *sql.DB, query string) (*sql.Stmt, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stmt := s.byQL[query]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := db.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	if s.byQL == nil {
-		s.byQL = map[string]*sql.Stmt{}
-	}
-	s.byQL[query] = stmt
-	return stmt, nil
-}
-
-// prepare readies the statements that run once a record, ahead of any
-// transaction: preparing takes the connection that a transaction holds.
-func (l *Ledger) prepare(ctx context.Context) error {
-	for _, query := range []string{
-		manyRows(recordInto, recordValues, insertRows), manyRows(recordInto, recordValues, 1),
-		manyRows(payloadInto, payloadValues, insertRows), manyRows(payloadInto, payloadValues, 1),
-		settleOne,
+// prepare readies the statements ahead of any transaction: preparing takes the
+// connection that a transaction holds.
+func (s *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
+	for _, one := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&s.records, manyRows(recordInto, recordValues, insertRows)},
+		{&s.record, manyRows(recordInto, recordValues, 1)},
+		{&s.payloads, manyRows(payloadInto, payloadValues, insertRows)},
+		{&s.payload, manyRows(payloadInto, payloadValues, 1)},
+		{&s.delivered, settleDelivered},
+		{&s.settle, settleAny},
+		{&s.lease, leaseToken},
+		{&s.runDelivered, countDelivered},
+		{&s.sink, updateSink},
 	} {
-		if _, err := l.stmts.get(ctx, l.write, query); err != nil {
+		if *one.stmt, err = db.PrepareContext(ctx, one.query); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// within is a statement for one transaction; it ends with that.
+func within(ctx context.Context, tx *sql.Tx, stmt *sql.Stmt) *sql.Stmt {
+	return tx.StmtContext(ctx, stmt)
 }
 
 // insertRows is the number of rows of one INSERT.
@@ -55,15 +56,15 @@ func manyRows(into string, values, rows int) string {
 
 // inserting gathers rows for INSERTs of many.
 type inserting struct {
-	l      *Ledger
-	tx     *sql.Tx
-	into   string
-	values int // of a row
-	args   []any
+	many, one *sql.Stmt
+	values    int // of a row
+	args      []any
 }
 
-func (l *Ledger) inserting(tx *sql.Tx, into string, values int) *inserting {
-	return &inserting{l: l, tx: tx, into: into, values: values, args: make([]any, 0, values*insertRows)}
+func newInserting(ctx context.Context, tx *sql.Tx, many, one *sql.Stmt, values int) *inserting {
+	return &inserting{
+		many: within(ctx, tx, many), one: within(ctx, tx, one), values: values, args: make([]any, 0, values*insertRows),
+	}
 }
 
 func (i *inserting) add(ctx context.Context, row ...any) error {
@@ -71,7 +72,7 @@ func (i *inserting) add(ctx context.Context, row ...any) error {
 	if len(i.args) < i.values*insertRows {
 		return nil
 	}
-	err := i.exec(ctx, insertRows, i.args)
+	_, err := i.many.ExecContext(ctx, i.args...)
 	i.args = i.args[:0]
 	return err
 }
@@ -79,18 +80,9 @@ func (i *inserting) add(ctx context.Context, row ...any) error {
 // flush inserts what is left.
 func (i *inserting) flush(ctx context.Context) error {
 	for at := 0; at < len(i.args); at += i.values {
-		if err := i.exec(ctx, 1, i.args[at:at+i.values]); err != nil {
+		if _, err := i.one.ExecContext(ctx, i.args[at:at+i.values]...); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (i *inserting) exec(ctx context.Context, rows int, args []any) error {
-	stmt, err := i.l.stmts.get(ctx, i.l.write, manyRows(i.into, i.values, rows))
-	if err != nil {
-		return err
-	}
-	_, err = i.tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
-	return err
 }
