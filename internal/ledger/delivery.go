@@ -245,7 +245,7 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 			if n[0] == 0 && n[1] == 0 {
 				continue
 			}
-			if _, err := within(ctx, tx, l.stmts.runDelivered).ExecContext(ctx, n[0], n[1], n[1], runs[source]); err != nil {
+			if _, err := within(ctx, tx, l.stmts.runDelivered).ExecContext(ctx, n[0], n[1], n[1], runs[source]); err != nil { //nolint:sqlclosecheck // it ends with the transaction
 				return err
 			}
 		}
@@ -387,7 +387,7 @@ func (l *Ledger) writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {
 	if err != nil {
 		return err
 	}
-	_, err = within(ctx, tx, l.stmts.sink).ExecContext(ctx,
+	_, err = within(ctx, tx, l.stmts.sink).ExecContext(ctx, //nolint:sqlclosecheck // it ends with the transaction
 		s.State, s.Reason, stamp(s.Since), stamp(s.RetryAt), stamp(s.LastAcceptedAt), string(run))
 	return err
 }

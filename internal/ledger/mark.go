@@ -147,7 +147,7 @@ func (s *Lease) check(ctx context.Context, db rowQuerier) error {
 	row := db.QueryRowContext
 	if tx, ok := db.(*sql.Tx); ok {
 		row = func(ctx context.Context, _ string, args ...any) *sql.Row {
-			return within(ctx, tx, s.ledger.stmts.lease).QueryRowContext(ctx, args...)
+			return within(ctx, tx, s.ledger.stmts.lease).QueryRowContext(ctx, args...) //nolint:sqlclosecheck // it ends with the transaction
 		}
 	}
 	if err := row(ctx, leaseToken, s.Source).Scan(&token); err != nil {
