@@ -34,7 +34,7 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 		{&s.runDelivered, countDelivered},
 		{&s.sink, updateSink},
 	} {
-		if *one.stmt, err = db.PrepareContext(ctx, one.query); err != nil {
+		if *one.stmt, err = db.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // they end with the connection
 			return err
 		}
 	}
