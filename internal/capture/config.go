@@ -19,6 +19,12 @@ type Config struct {
 	Lookback time.Duration `yaml:"lookback"`
 	// RereadLimit is the most rows one poll reads again; 0 means 50000.
 	RereadLimit int `yaml:"reread_limit"`
+	// PagePause is how long the source is left alone between two pages of a poll;
+	// 0 means no time.
+	PagePause time.Duration `yaml:"page_pause"`
+	// ReadLimit is the most rows read in a second where a poll has several pages,
+	// as the first one has; 0 means no limit.
+	ReadLimit int `yaml:"read_limit"`
 	// OnChange says what becomes of a delivered record whose row changed:
 	// ignore (also what empty means) or resend.
 	OnChange string `yaml:"on_change"`
@@ -74,7 +80,7 @@ func (c *Config) Defaults() {
 // Validate reports every problem with the config key it concerns. parser reads
 // cron lines.
 func (c *Config) Validate(parser cron.ScheduleParser, report func(key, problem string)) {
-	positive := map[string]time.Duration{"settle": c.Settle, "lookback": c.Lookback, "reconcile.window": c.Reconcile.Window}
+	positive := map[string]time.Duration{"settle": c.Settle, "lookback": c.Lookback, "reconcile.window": c.Reconcile.Window, "page_pause": c.PagePause}
 	for key, d := range positive {
 		if d < 0 {
 			report(key, "must not be negative")
@@ -82,6 +88,9 @@ func (c *Config) Validate(parser cron.ScheduleParser, report func(key, problem s
 	}
 	if c.RereadLimit < 0 {
 		report("reread_limit", "must not be negative")
+	}
+	if c.ReadLimit < 0 {
+		report("read_limit", "must not be negative; 0 means no limit")
 	}
 	if c.OnChange != ChangeIgnore && c.OnChange != ChangeResend {
 		report("on_change", "must be ignore or resend")

@@ -205,18 +205,40 @@ const landRows = 250
 
 // fetched is a page on its way.
 type fetched struct {
-	page sources.Page
-	err  error
+	page  sources.Page
+	err   error
+	begun time.Time // when it was asked for
 }
 
-// fetch reads a page in the background.
-func (p *poll) fetch(ctx context.Context, in sources.Range, size int) <-chan fetched {
+// fetch reads a page in the background, after a wait.
+func (p *poll) fetch(ctx context.Context, in sources.Range, size int, wait time.Duration) <-chan fetched {
 	out := make(chan fetched, 1)
 	go func() {
+		if wait > 0 {
+			timer := time.NewTimer(wait)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				out <- fetched{err: ctx.Err()}
+				return
+			}
+		}
+		begun := time.Now()
 		page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Page(ctx, in, size) })
-		out <- fetched{page, err}
+		out <- fetched{page, err, begun}
 	}()
 	return out
+}
+
+// rest is how long the source is left alone after a page.
+func (c Config) rest(page fetched) time.Duration {
+	wait := c.PagePause
+	if c.ReadLimit > 0 {
+		share := time.Duration(len(page.page.Rows)) * time.Second / time.Duration(c.ReadLimit)
+		wait = max(wait, share-time.Since(page.begun))
+	}
+	return wait
 }
 
 // read reads a zone, and lands its pages; where that is certain to be wanted, the
@@ -227,7 +249,7 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 	if z.limit > 0 {
 		size = min(size, z.limit)
 	}
-	next := p.fetch(ctx, z.Range, size)
+	next := p.fetch(ctx, z.Range, size, 0)
 	for {
 		got := <-next
 		if got.err != nil {
@@ -248,13 +270,13 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 		enough := z.limit > 0 && rows >= z.limit
 		next = nil
 		if page.Full && !enough && (z.more == nil || z.offline) {
-			next = p.fetch(ctx, z.Range, size)
+			next = p.fetch(ctx, z.Range, size, p.Config.rest(got))
 		}
 		on, err := p.take(ctx, z, page)
 		switch {
 		case err == nil && on && page.Full && !enough && ctx.Err() == nil:
 			if next == nil {
-				next = p.fetch(ctx, z.Range, size)
+				next = p.fetch(ctx, z.Range, size, p.Config.rest(got))
 			}
 			continue
 		case next != nil:
