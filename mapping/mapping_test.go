@@ -20,7 +20,7 @@ var contract = []mapping.Field{
 	{Name: "op_must", Kind: mapping.KindTime},
 }
 
-func zone(t *testing.T, name string) *time.Location {
+func zone(t testing.TB, name string) *time.Location {
 	t.Helper()
 	loc, err := time.LoadLocation(name)
 	require.NoError(t, err)

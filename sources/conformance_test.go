@@ -71,14 +71,14 @@ func config(lot *testdb.Lot, table string, key ...string) sources.Config {
 	return c
 }
 
-func open(t *testing.T, cfg sources.Config, columns ...string) *sources.Reader {
+func open(t testing.TB, cfg sources.Config, columns ...string) *sources.Reader {
 	t.Helper()
 	r, err := tryOpen(t, cfg, columns...)
 	require.NoError(t, err)
 	return r
 }
 
-func tryOpen(t *testing.T, cfg sources.Config, columns ...string) (*sources.Reader, error) {
+func tryOpen(t testing.TB, cfg sources.Config, columns ...string) (*sources.Reader, error) {
 	t.Helper()
 	cfg.Defaults()
 	var needs []sources.Need
@@ -94,7 +94,7 @@ func tryOpen(t *testing.T, cfg sources.Config, columns ...string) (*sources.Read
 }
 
 // inSession runs f on a connection of its own.
-func inSession[T any](t *testing.T, r *sources.Reader, evidence bool, f func(*sources.Session) (T, error)) (out T, err error) {
+func inSession[T any](t testing.TB, r *sources.Reader, evidence bool, f func(*sources.Session) (T, error)) (out T, err error) {
 	t.Helper()
 	s, err := r.Session(t.Context(), evidence)
 	if err != nil {

@@ -478,6 +478,42 @@ func BenchmarkLand(b *testing.B) {
 	require.NoError(b, lease.Release(b.Context()))
 }
 
+// BenchmarkSettle writes batches of 64 acceptances.
+func BenchmarkSettle(b *testing.B) {
+	l, err := ledger.Open(b.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(filepath.Join(b.TempDir(), "l.db"))}, time.Now, true)
+	require.NoError(b, err)
+	defer l.Close()
+	lease, err := l.Acquire(b.Context(), "gate")
+	require.NoError(b, err)
+	mark, err := l.Mark(b.Context(), "gate")
+	require.NoError(b, err)
+	leases, runs := map[string]*ledger.Lease{"gate": lease}, map[string]int64{}
+	const batch = 64
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		rows := make([]ledger.New, batch)
+		for i := range rows {
+			n++
+			rows[i] = row(fmt.Sprint(n), fmt.Sprint("F", n))
+		}
+		settlements := make([]ledger.Settlement, batch)
+		out, err := l.Land(b.Context(), ledger.Landing{Lease: lease, From: mark, To: ledger.State{Mark: at(fmt.Sprint(n))}, Table: "pass", Rows: rows})
+		require.NoError(b, err)
+		mark = out.Mark
+		for i := range rows {
+			settlements[i] = ledger.Settlement{
+				Due: &ledger.Due{ID: rows[i].ID, Source: "gate", Hash: rows[i].Hash}, State: ledger.Delivered, Attempted: true,
+				At: time.Now(), Code: "1001", Message: "OK", SeqNo: "abc6c253b93cc940", HTTPStatus: 200,
+			}
+		}
+		b.StartTimer()
+		require.NoError(b, l.Settle(b.Context(), leases, runs, settlements, nil))
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+	require.NoError(b, lease.Release(b.Context()))
+}
+
 // An answer speaks of what was sent: where the row's content has been replaced
 // meanwhile, an acceptance keeps what was sent, and the number with it, and any
 // other answer says nothing of the new content.
