@@ -32,7 +32,7 @@ type follower struct {
 	reader *sources.Reader
 	poller *capture.Poller
 	state  capture.State
-	ahead  time.Duration // how far the test has moved both clocks
+	ahead  atomic.Int64 // how far the test has moved both clocks
 
 	landed map[string]string // content by key
 	order  []string          // keys in order of landing
@@ -89,11 +89,13 @@ func (f *follower) open(change ...func(*sources.Config, *capture.Config)) {
 	reader := f.reader
 	f.t.Cleanup(func() { require.NoError(f.t, reader.Close()) })
 	boot := capture.SinceBoot
-	f.poller = &capture.Poller{Config: capt, PageSize: cfg.PageSize, Start: cfg.Start, Boot: func() time.Duration { return boot() + f.ahead }}
+	f.poller = &capture.Poller{Config: capt, PageSize: cfg.PageSize, Start: cfg.Start, Boot: func() time.Duration { return boot() + f.moved() }}
 }
 
 // pass moves both clocks on.
-func (f *follower) pass(d time.Duration) { f.ahead += d }
+func (f *follower) pass(d time.Duration) { f.ahead.Add(int64(d)) }
+
+func (f *follower) moved() time.Duration { return time.Duration(f.ahead.Load()) }
 
 func (f *follower) tryPoll() ([]string, error) {
 	f.news, f.read, f.pages = nil, 0, 0
@@ -229,7 +231,7 @@ func (s *hookedSession) ByKeys(ctx context.Context, keys []string) (sources.Page
 func (s *hookedSession) Evidence(ctx context.Context) (sources.Evidence, error) {
 	s.f.looks++
 	e, err := s.Session.Evidence(ctx)
-	e.Now = e.Now.Add(s.f.ahead)
+	e.Now = e.Now.Add(s.f.moved())
 	if s.f.shared {
 		// MySQL's list is that of the server; other tests have transactions there.
 		e.InDoubt = nil
@@ -246,7 +248,7 @@ func (s *hookedSession) Evidence(ctx context.Context) (sources.Evidence, error) 
 
 func (s *hookedSession) Now(ctx context.Context) (time.Time, error) {
 	now, err := s.Session.Now(ctx)
-	return now.Add(s.f.ahead), err
+	return now.Add(s.f.moved()), err
 }
 
 // txn is a transaction of the parking system's.
@@ -318,9 +320,9 @@ func TestLateCommit(t *testing.T) {
 func TestListIsTakenLate(t *testing.T) {
 	t.Parallel()
 	concurrent(t, func(t *testing.T, f *follower) {
-		start := f.ahead
+		start := f.moved()
 		f.afterEvidence = func(e *sources.Evidence) {
-			if f.ahead-start < time.Second { // it takes a second to show
+			if f.moved()-start < time.Second { // it takes a second to show
 				e.Open = nil
 			}
 		}
