@@ -83,12 +83,16 @@ type runJSON struct {
 	Source     string  `json:"source"`
 	StartedAt  *string `json:"started_at"`
 	FinishedAt *string `json:"finished_at"`
-	Read       int     `json:"read"`
-	Landed     int     `json:"landed"`
-	Delivered  int     `json:"delivered"`
-	Rejected   int     `json:"rejected"`
-	Invalid    int     `json:"invalid"`
-	Error      *string `json:"error"`
+	// Runs in a row that found nothing are one: Runs is their number, and Read what
+	// they read together. FirstStartedAt is null for one.
+	Runs           int     `json:"runs"`
+	FirstStartedAt *string `json:"first_started_at"`
+	Read           int     `json:"read"`
+	Landed         int     `json:"landed"`
+	Delivered      int     `json:"delivered"`
+	Rejected       int     `json:"rejected"`
+	Invalid        int     `json:"invalid"`
+	Error          *string `json:"error"`
 }
 
 type sinkJSON struct {
@@ -107,7 +111,7 @@ func runAsJSON(r *ledger.Run) *runJSON {
 		return nil
 	}
 	return &runJSON{
-		ID: r.ID, Source: r.Source, StartedAt: when(r.StartedAt), FinishedAt: when(r.FinishedAt), Read: r.Read, Landed: r.Landed,
+		ID: r.ID, Source: r.Source, StartedAt: when(r.StartedAt), FinishedAt: when(r.FinishedAt), Runs: r.Runs, FirstStartedAt: when(r.FirstStartedAt), Read: r.Read, Landed: r.Landed,
 		Delivered: r.Delivered, Rejected: r.Rejected, Invalid: r.Invalid, Error: text(r.Error),
 	}
 }
