@@ -283,3 +283,12 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A name is bounded by its characters, not by its bytes.
+func TestSourceNameLength(t *testing.T) {
+	t.Parallel()
+	_, err := load(t, strings.Replace(good, "north-gate", strings.Repeat("门", 64), 1))
+	require.NoError(t, err)
+	_, err = load(t, strings.Replace(good, "north-gate", strings.Repeat("门", 65), 1))
+	require.ErrorContains(t, err, "64 at most")
+}
