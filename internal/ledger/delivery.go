@@ -93,9 +93,13 @@ func (l *Ledger) Waiting(ctx context.Context, q DueQuery) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	sweep := noBackoff
+	if !q.SweepStart.IsZero() {
+		sweep = stamp(q.SweepStart)
+	}
 	var some bool
 	err = l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM record WHERE state = 'pending' AND (next_attempt_at > ? OR origin_id NOT IN `+ofSources+`))`,
-		stamp(q.SweepStart), sourceList).Scan(&some)
+		sweep, sourceList).Scan(&some)
 	if err != nil {
 		return false, fmt.Errorf("looking for records that wait: %w", classed(err))
 	}

@@ -23,6 +23,9 @@ const (
 // States lists them all, in the order of tables.
 var States = []string{Pending, Delivered, Rejected, Invalid, Dismissed}
 
+// special are the states that few records are in, as their index has them.
+const special = "state <> 'pending' AND state <> 'delivered'"
+
 // Problem is one problem of one field.
 type Problem struct {
 	Field   string `json:"field"`

@@ -132,6 +132,7 @@ func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 func openWriter(dsn string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", sources.FileURI(dsn,
 		"_txlock=immediate", "_pragma=busy_timeout(10000)", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
+		"_pragma=temp_store(MEMORY)",        // what a statement would be undone with needs no file
 		"_pragma=wal_autocheckpoint(4000)")) // 16 MB: a page that is written again and again is copied once
 	if err == nil {
 		db.SetMaxOpenConns(1)

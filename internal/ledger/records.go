@@ -88,7 +88,7 @@ func (f Filter) where() (string, []any) {
 		if len(states) == 1 && f.States[0] == Pending {
 			add("state = 'pending'")
 		} else if !slices.Contains(f.States, Pending) && !slices.Contains(f.States, Delivered) {
-			add("state IN ('rejected', 'invalid', 'dismissed')")
+			add(special)
 		}
 	}
 	if f.Source != "" {

@@ -202,7 +202,7 @@ func count(ctx context.Context, tx *sql.Tx, s *SourceStatus) error {
 		err := rows.Scan(&state, &n)
 		s.Counts[state], all = n, all-n
 		return err
-	}, `SELECT state, COUNT(*) FROM record WHERE state IN ('rejected', 'invalid', 'dismissed') AND `+ofSource+` GROUP BY state
+	}, `SELECT state, COUNT(*) FROM record WHERE `+special+` AND `+ofSource+` GROUP BY state
 		UNION ALL SELECT 'pending', COUNT(*) FROM record WHERE state = 'pending' AND `+ofSource, s.Source, s.Source); err != nil {
 		return err
 	}
