@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -97,11 +98,14 @@ func roots(file string) (*x509.CertPool, error) {
 
 // Client sends records to the gate. It is safe for concurrent use.
 type Client struct {
-	cfg     Config
-	http    *http.Client
-	request *http.Request // what all calls have in common
-	between string        // stands before each part's name
-	now     func() time.Time
+	cfg Config
+	// transport is called without an http.Client around it, which would follow
+	// redirects: they are a captive portal's doing.
+	transport http.RoundTripper
+	request   *http.Request // what all calls have in common
+	between   string        // stands before each part's name
+	replies   sync.Pool     // of *bytes.Buffer
+	now       func() time.Time
 }
 
 // maxReply is what is read of an answer; the platform's are a few hundred bytes.
@@ -137,22 +141,26 @@ func New(cfg Config) (*Client, error) {
 	request.Header.Set("Content-Type", "multipart/form-data; boundary="+boundary)
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "parkbridge")
+	if user := request.URL.User; user != nil {
+		password, _ := user.Password()
+		request.SetBasicAuth(user.Username(), password)
+	}
 	return &Client{
-		cfg:     cfg,
-		request: request,
-		between: "--" + boundary,
-		now:     time.Now,
-		http: &http.Client{
-			Transport: transport,
-			Timeout:   cfg.Timeout,
-			// A redirect is a captive portal's doing: the record must not follow it.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		cfg:       cfg,
+		transport: transport,
+		request:   request,
+		between:   "--" + boundary,
+		replies:   sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		now:       time.Now,
 	}, nil
 }
 
 // Close ends idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	if t, ok := c.transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
 
 // Complete gives the fields as they go on the wire: app_id added, empty values
 // left out, signed where there is a secret.
@@ -177,23 +185,27 @@ func (c *Client) wire(fields Fields) Fields {
 func (c *Client) Send(ctx context.Context, fields Fields) Reply {
 	wire := c.wire(fields)
 	parts := bytes.NewReader(c.encode(wire))
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
 	req := c.request.WithContext(ctx)
 	req.Body, req.ContentLength = io.NopCloser(parts), parts.Size()
 	// A push that was written may have been taken: the transport must not
 	// repeat it by itself, so the request has no GetBody for a second copy.
-	res, err := c.http.Do(req)
+	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return Reply{Outcome: Retry, Message: c.clean(err)}
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
-	if err != nil {
+	body := c.replies.Get().(*bytes.Buffer) //nolint:forcetypeassert // New makes no others
+	defer c.replies.Put(body)
+	body.Reset()
+	if _, err := body.ReadFrom(io.LimitReader(res.Body, maxReply+1)); err != nil {
 		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: "the answer broke off: " + c.clean(err)}
 	}
-	if len(body) > maxReply {
+	if body.Len() > maxReply {
 		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: fmt.Sprintf("the answer is longer than %d KiB, which the platform's are not", maxReply>>10)}
 	}
-	reply := readReply(res.StatusCode, res.Header, body, c.now())
+	reply := readReply(res.StatusCode, res.Header, body.Bytes(), c.now())
 	if reply.Outcome == Refused {
 		reply.Differences, reply.Compared = Compare(wire.Map(), reply.Hint)
 		reply.Unsigned = c.cfg.AppSecret == ""
@@ -201,15 +213,12 @@ func (c *Client) Send(ctx context.Context, fields Fields) Reply {
 	return reply
 }
 
-// clean makes a transport error fit for a record: without the URL, which may
-// hold a password, and without the client's own wording around it.
+// clean makes a transport error fit for a record: without the secret, and
+// plain where no answer came in time.
 func (c *Client) clean(err error) string {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		_, resolving := errors.AsType[*net.DNSError](err) // names the host
-		if ue.Timeout() && !resolving {
-			return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
-		}
-		err = ue.Err
+	_, resolving := errors.AsType[*net.DNSError](err) // names the host
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && !resolving {
+		return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the connection was closed before the whole answer came")

@@ -44,7 +44,7 @@ func Rehearse(ctx context.Context, cfg Config, fields map[string]string) (Reques
 		out.Plain += "&app_secret=" + stars
 	}
 	r := &recorder{}
-	c.http.Transport = r
+	c.transport = r
 	if reply := c.Send(ctx, FieldsOf(fields)); r.err != nil || r.dump == nil {
 		return out, errors.Join(errors.New("making the request: "+reply.Message), r.err)
 	}
