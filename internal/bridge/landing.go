@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"parkbridge/internal/capture"
@@ -24,16 +25,41 @@ type lander struct {
 	read   int         // rows read that no landing has counted yet
 	tally  *tally      // what a reconcile counts; nil: there is none
 	dry    bool        // nothing is written
+	// allNew tells that no row of the last page was known: it is taken that none
+	// of the next one is, which the ledger's own index refutes where it is wrong.
+	allNew bool
 }
 
 // Land lands what is new in a page, in one transaction with the state.
 func (l *lander) Land(ctx context.Context, page sources.Page, state capture.State) error {
 	l.read += len(page.Rows)
-	rows, changes, err := l.sift(ctx, page)
+	guessed := l.allNew
+	err := l.land(ctx, page, state)
+	if errors.Is(err, ledger.ErrKnown) && guessed {
+		err = l.land(ctx, page, state)
+	}
+	return err
+}
+
+func (l *lander) land(ctx context.Context, page sources.Page, state capture.State) error {
+	var known map[string]ledger.Known
+	if !l.allNew {
+		keys := make([]string, len(page.Rows))
+		for i, row := range page.Rows {
+			keys[i] = row.Key
+		}
+		var err error
+		if known, err = l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, keys); err != nil {
+			return err
+		}
+	}
+	rows, changes, err := l.sift(page, known)
 	if err != nil || len(rows)+len(changes) == 0 || l.dry {
 		return err
 	}
-	return l.write(ctx, encodeState(state), rows, changes)
+	err = l.write(ctx, encodeState(state), rows, changes)
+	l.allNew = err == nil && len(known) == 0 && l.tally == nil
+	return err
 }
 
 // newRow is a row that is about to become a record, and what is to be sent of it.
@@ -102,16 +128,8 @@ func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (kn
 }
 
 // sift finds what is new in a page: rows without a record, and rows that are not
-// what their record holds. All keys are looked up in one query.
-func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, changes []ledger.Change, err error) {
-	keys := make([]string, len(page.Rows))
-	for i, row := range page.Rows {
-		keys[i] = row.Key
-	}
-	known, err := l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, keys)
-	if err != nil {
-		return nil, nil, err
-	}
+// what their record, one of known, holds.
+func (l *lander) sift(page sources.Page, known map[string]ledger.Known) (rows []newRow, changes []ledger.Change, err error) {
 	inPage := make(map[string]string, len(page.Rows))
 	changed, reused := 0, 0
 	for _, row := range page.Rows {

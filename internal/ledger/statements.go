@@ -6,24 +6,27 @@ import (
 	"strings"
 )
 
-// statements are those that run once a record or once a batch, prepared for the
-// writing connection. They end with it.
+// statements are those that run once a record or once a batch, prepared on the
+// writing connection, and one on those that read. They end with their connection.
 type statements struct {
+	begin, commit     *sql.Stmt
 	records, record   *sql.Stmt // insert insertRows rows, and one
 	payloads, payload *sql.Stmt
 	delivered, settle *sql.Stmt
 	lease             *sql.Stmt
 	runDelivered      *sql.Stmt
 	sink              *sql.Stmt
+	leaseRead         *sql.Stmt
 }
 
-// prepare readies the statements ahead of any transaction: preparing takes the
-// connection that a transaction holds.
-func (s *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
+// prepare readies the statements.
+func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB) (err error) {
 	for _, one := range []struct {
 		stmt  **sql.Stmt
 		query string
 	}{
+		{&s.begin, "BEGIN IMMEDIATE"},
+		{&s.commit, "COMMIT"},
 		{&s.records, manyRows(recordInto, recordValues, insertRows)},
 		{&s.record, manyRows(recordInto, recordValues, 1)},
 		{&s.payloads, manyRows(payloadInto, payloadValues, insertRows)},
@@ -34,16 +37,12 @@ func (s *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 		{&s.runDelivered, countDelivered},
 		{&s.sink, updateSink},
 	} {
-		if *one.stmt, err = db.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // they end with the connection
+		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // they end with the connection
 			return err
 		}
 	}
-	return nil
-}
-
-// within is a statement for one transaction; it ends with that.
-func within(ctx context.Context, tx *sql.Tx, stmt *sql.Stmt) *sql.Stmt {
-	return tx.StmtContext(ctx, stmt)
+	s.leaseRead, err = read.PrepareContext(ctx, leaseToken)
+	return err
 }
 
 // insertRows is the number of rows of one INSERT.
@@ -61,10 +60,8 @@ type inserting struct {
 	args      []any
 }
 
-func newInserting(ctx context.Context, tx *sql.Tx, many, one *sql.Stmt, values int) *inserting {
-	return &inserting{
-		many: within(ctx, tx, many), one: within(ctx, tx, one), values: values, args: make([]any, 0, values*insertRows),
-	}
+func newInserting(many, one *sql.Stmt, values int) *inserting {
+	return &inserting{many: many, one: one, values: values, args: make([]any, 0, values*insertRows)}
 }
 
 func (i *inserting) add(ctx context.Context, row ...any) error {

@@ -10,7 +10,7 @@ import (
 // writing is a transaction that writes records.
 type writing struct {
 	l    *Ledger
-	tx   *sql.Tx
+	tx   *sql.Conn
 	now  string
 	lots map[string]int64 // ids of park_uuids
 }
@@ -28,8 +28,8 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 	if err := w.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'record'").Scan(&last); err != nil {
 		return err
 	}
-	records := newInserting(ctx, w.tx, w.l.stmts.records, w.l.stmts.record, recordValues)
-	payloads := newInserting(ctx, w.tx, w.l.stmts.payloads, w.l.stmts.payload, payloadValues)
+	records := newInserting(w.l.stmts.records, w.l.stmts.record, recordValues)
+	payloads := newInserting(w.l.stmts.payloads, w.l.stmts.payload, payloadValues)
 	for i := range in.Rows {
 		r := &in.Rows[i]
 		last++
