@@ -117,9 +117,12 @@ func (b *Bridge) newDelivery(limit int) *delivery {
 }
 
 // wake tells the conductor that there may be more to send.
-func (d *delivery) wake() {
+func (d *delivery) wake() { notify(d.woken) }
+
+// notify tells a channel with room for one that there is news.
+func notify(c chan<- struct{}) {
 	select {
-	case d.woken <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -172,7 +175,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	d.paced.Stop()
 	n := d.b.Settings.Concurrency
 	d.jobs, d.answers = make(chan job), make(chan answer, n)
-	d.settler = newSettler(work, d, 2*n)
+	d.settler = newSettler(work, d, n)
 	var senders sync.WaitGroup
 	for range n {
 		senders.Go(func() {
@@ -231,6 +234,9 @@ func (d *delivery) sweep(ctx context.Context) error {
 				return err
 			}
 		}
+		if d.sending == 0 {
+			d.settler.hurry()
+		}
 		if d.sending == 0 && d.mode == stopped {
 			return nil
 		}
@@ -239,7 +245,7 @@ func (d *delivery) sweep(ctx context.Context) error {
 		}
 		select {
 		case a := <-d.answers:
-			d.settleAnswer(a)
+			d.settleAnswers(a)
 		case <-d.woken:
 			d.dry = false
 		case <-d.settler.written:
@@ -333,6 +339,18 @@ func (d *delivery) mayCall() bool {
 	return false
 }
 
+// settleAnswers takes in an answer and those that have come with it.
+func (d *delivery) settleAnswers(a answer) {
+	for {
+		d.settleAnswer(a)
+		select {
+		case a = <-d.answers:
+		default:
+			return
+		}
+	}
+}
+
 // settleAnswer takes an answer in: what it means for the record, and what for
 // the gate.
 func (d *delivery) settleAnswer(a answer) {
@@ -341,8 +359,8 @@ func (d *delivery) settleAnswer(a answer) {
 	if d.inFlight[key]--; d.inFlight[key] == 0 {
 		delete(d.inFlight, key)
 	}
-	for _, s := range d.judge(a) {
-		d.settler.add(s, d.sink)
+	if some := d.judge(a); len(some) > 0 {
+		d.settler.add(some, d.sink)
 	}
 	for _, r := range d.freed {
 		d.release(r.record, r.done)

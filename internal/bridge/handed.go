@@ -59,10 +59,7 @@ func (h *handed) take(above int64) (records []*record, spilt bool) {
 	}
 	n := min(len(h.records), fetchPage)
 	records, h.records = h.records[:n:n], h.records[n:]
-	select {
-	case h.taken <- struct{}{}:
-	default:
-	}
+	notify(h.taken)
 	return records, h.spilt && n == 0
 }
 

@@ -258,7 +258,7 @@ func (l *Ledger) verify(ctx context.Context) error {
 
 // Close ends the connections.
 func (l *Ledger) Close() error {
-	var errs []error
+	errs := []error{l.stmts.close()}
 	if l.write != nil {
 		errs = append(errs, l.write.Close())
 	}

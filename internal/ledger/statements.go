@@ -3,11 +3,12 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 )
 
 // statements are those that run once a record or once a batch, prepared on the
-// writing connection, and one on those that read. They end with their connection.
+// writing connection, and one on those that read.
 type statements struct {
 	begin, commit     *sql.Stmt
 	records, record   *sql.Stmt // insert insertRows rows, and one
@@ -17,9 +18,11 @@ type statements struct {
 	runDelivered      *sql.Stmt
 	sink              *sql.Stmt
 	leaseRead         *sql.Stmt
+	all               []*sql.Stmt
 }
 
-// prepare readies the statements.
+// prepare readies the statements. They must be closed, or SQLite keeps the
+// connection.
 func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB) (err error) {
 	for _, one := range []struct {
 		stmt  **sql.Stmt
@@ -37,11 +40,21 @@ func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB)
 		{&s.runDelivered, countDelivered},
 		{&s.sink, updateSink},
 	} {
-		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // they end with the connection
+		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil {
 			return err
 		}
+		s.all = append(s.all, *one.stmt)
 	}
-	s.leaseRead, err = read.PrepareContext(ctx, leaseToken)
+	if s.leaseRead, err = read.PrepareContext(ctx, leaseToken); err == nil {
+		s.all = append(s.all, s.leaseRead)
+	}
+	return err
+}
+
+func (s *statements) close() (err error) {
+	for _, stmt := range s.all {
+		err = errors.Join(err, stmt.Close())
+	}
 	return err
 }
 
