@@ -11,7 +11,8 @@ import (
 // writing connection, and one on those that read.
 type statements struct {
 	begin, commit     *sql.Stmt
-	records, record   *sql.Stmt // insert insertRows rows, and one
+	record            *sql.Stmt
+	plain, plainOne   *sql.Stmt // insert insertRows rows, and one
 	payloads, payload *sql.Stmt
 	delivered, settle *sql.Stmt
 	lease             *sql.Stmt
@@ -30,10 +31,11 @@ func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB)
 	}{
 		{&s.begin, "BEGIN IMMEDIATE"},
 		{&s.commit, "COMMIT"},
-		{&s.records, manyRows(recordInto, recordValues, insertRows)},
-		{&s.record, manyRows(recordInto, recordValues, 1)},
-		{&s.payloads, manyRows(payloadInto, payloadValues, insertRows)},
-		{&s.payload, manyRows(payloadInto, payloadValues, 1)},
+		{&s.record, insertRecord},
+		{&s.plain, manyRows(plainInto, plainRow, insertRows)},
+		{&s.plainOne, manyRows(plainInto, plainRow, 1)},
+		{&s.payloads, manyRows(payloadInto, payloadRow, insertRows)},
+		{&s.payload, manyRows(payloadInto, payloadRow, 1)},
 		{&s.delivered, settleDelivered},
 		{&s.settle, settleAny},
 		{&s.lease, leaseToken},
@@ -61,38 +63,41 @@ func (s *statements) close() (err error) {
 // insertRows is the number of rows of one INSERT.
 const insertRows = 32
 
-func manyRows(into string, values, rows int) string {
-	row := "(" + placeholders(values) + ")"
+func manyRows(into, row string, rows int) string {
 	return into + strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")
 }
 
 // inserting gathers rows for INSERTs of many.
 type inserting struct {
 	many, one *sql.Stmt
+	common    int // values given once, ahead of the rows'
 	values    int // of a row
 	args      []any
 }
 
-func newInserting(many, one *sql.Stmt, values int) *inserting {
-	return &inserting{many: many, one: one, values: values, args: make([]any, 0, values*insertRows)}
+func newInserting(many, one *sql.Stmt, values int, common ...any) *inserting {
+	args := make([]any, 0, len(common)+values*insertRows)
+	return &inserting{many: many, one: one, common: len(common), values: values, args: append(args, common...)}
 }
 
 func (i *inserting) add(ctx context.Context, row ...any) error {
 	i.args = append(i.args, row...)
-	if len(i.args) < i.values*insertRows {
+	if len(i.args) < i.common+i.values*insertRows {
 		return nil
 	}
 	_, err := i.many.ExecContext(ctx, i.args...)
-	i.args = i.args[:0]
+	i.args = i.args[:i.common]
 	return err
 }
 
 // flush inserts what is left.
 func (i *inserting) flush(ctx context.Context) error {
-	for at := 0; at < len(i.args); at += i.values {
-		if _, err := i.one.ExecContext(ctx, i.args[at:at+i.values]...); err != nil {
+	rest := i.args[i.common:]
+	for ; len(rest) > 0; rest = rest[i.values:] {
+		if _, err := i.one.ExecContext(ctx, append(i.args[:i.common:i.common], rest[:i.values]...)...); err != nil {
 			return err
 		}
 	}
+	i.args = i.args[:i.common]
 	return nil
 }
