@@ -69,15 +69,26 @@ type delivery struct {
 type record struct {
 	ledger.Due
 	fields sink.Fields
+	// serial names the (lot, parking serial) whose records go one after another;
+	// "" for a record that waits for none.
+	serial string
 }
 
 // read makes a record of what the ledger gives.
-func read(due ledger.Due) (*record, error) {
+func (d *delivery) read(due ledger.Due) (*record, error) {
 	var fields map[string]string
 	if err := json.Unmarshal(due.Fields, &fields); err != nil {
 		return nil, fmt.Errorf("reading the fields of record %d: %w", due.ID, err)
 	}
-	return &record{due, sink.FieldsOf(fields)}, nil
+	return d.record(due, sink.FieldsOf(fields)), nil
+}
+
+func (d *delivery) record(due ledger.Due, fields sink.Fields) *record {
+	r := &record{Due: due, fields: fields}
+	if r.ParkingSerial != "" && !slices.Contains(d.b.Settings.UnorderedSerials, r.ParkingSerial) {
+		r.serial = r.ParkUUID + "\x00" + r.ParkingSerial
+	}
+	return r
 }
 
 type job struct {
@@ -309,13 +320,13 @@ func (d *delivery) dispatch(ctx context.Context) error {
 		}
 		d.sent++
 		d.sending++
-		if key := d.serial(next); probe {
+		if key := next.serial; probe {
 			d.probed[next.ID] = true
 			if key != "" && d.chained[key] == nil {
 				d.chained[key] = &chain{}
 			}
 		}
-		d.inFlight[d.serial(next)]++
+		d.inFlight[next.serial]++
 		d.jobs <- job{next, probe}
 	}
 	if d.mode == probing && d.limited() && d.sending == 0 {
@@ -355,7 +366,7 @@ func (d *delivery) settleAnswers(a answer) {
 // the gate.
 func (d *delivery) settleAnswer(a answer) {
 	d.sending--
-	key := d.serial(a.record)
+	key := a.serial
 	if d.inFlight[key]--; d.inFlight[key] == 0 {
 		delete(d.inFlight, key)
 	}
