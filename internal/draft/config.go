@@ -2,7 +2,6 @@ package draft
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -74,13 +73,16 @@ func (c *Candidate) writeSink(p *page, o Options) {
 	p.add("  park_uuid: ${PARKBRIDGE_PARK_UUID}", "")
 }
 
-var notName = regexp.MustCompile(`[^\p{L}\p{N}]+`)
+var (
+	notName = pattern(`[^\p{L}\p{N}]+`)
+	letters = pattern(`\{[yM]+\}`) // of a series
+)
 
 // sourceName makes a source's name of the table's.
 func (c *Candidate) sourceName() string {
 	name := c.Name[strings.LastIndex(c.Name, ".")+1:]
-	name = regexp.MustCompile(`\{[yM]+\}`).ReplaceAllString(name, "")
-	name = strings.Trim(notName.ReplaceAllString(strings.ToLower(name), "-"), "-")
+	name = letters().ReplaceAllString(name, "")
+	name = strings.Trim(notName().ReplaceAllString(strings.ToLower(name), "-"), "-")
 	if r := []rune(name); len(r) > 64 {
 		name = string(r[:64])
 	}
@@ -101,7 +103,7 @@ func (c *Candidate) writeCharset(p *page) {
 }
 
 // plainSeries is a series' name that needs no quotes outside of brackets.
-var plainSeries = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_.-]*\{[\p{L}\p{N}_.{}-]*$`)
+var plainSeries = pattern(`^[\p{L}_][\p{L}\p{N}_.-]*\{[\p{L}\p{N}_.{}-]*$`)
 
 func (c *Candidate) writeTable(p *page) {
 	switch {
@@ -114,7 +116,7 @@ func (c *Candidate) writeTable(p *page) {
 		p.decide(4, "is every row of it an exception release? If it holds ordinary passages too, say which rows to send: where, a condition in the database's SQL.%s", c.kinds())
 	}
 	name := scalar(c.Name)
-	if plainSeries.MatchString(c.Name) {
+	if plainSeries().MatchString(c.Name) {
 		name = c.Name
 	}
 	p.add("    table: "+name, "")
@@ -292,7 +294,7 @@ func (c *Candidate) writeStart(p *page, o Options) {
 // exprName is how an expression names a column.
 func exprName(column string) string {
 	plain := true
-	p := mapping.Compile(mapping.Rules{"f": {Expr: column}}, []mapping.Field{{Name: "f", Kind: mapping.KindText}}, mapping.Settings{Location: zone},
+	p := mapping.Compile(mapping.Rules{"f": {Expr: column}}, []mapping.Field{{Name: "f", Kind: mapping.KindText}}, mapping.Settings{Location: zone()},
 		func(string, string) { plain = false })
 	if plain && slices.Equal(p.Columns(), []string{column}) {
 		return column

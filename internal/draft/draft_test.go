@@ -111,6 +111,7 @@ func TestTimes(t *testing.T) {
 		"Chinese":             {texts("2026年11月01日 10:00:00"), []string{"yyyy年MM月dd日 HH:mm:ss"}, 1, "2026-11-01 10:00:00"},
 		"unix":                {[]sources.Value{whole("1793498400")}, []string{"unix"}, 1, "2026-11-01 10:00:00"},
 		"unix_ms":             {[]sources.Value{whole("1793498400000")}, []string{"unix_ms"}, 1, "2026-11-01 10:00:00"},
+		".NET ticks":          {[]sources.Value{whole("639291240000000000")}, []string{"dotnet_ticks"}, 1, "2026-11-01 10:00:00"},
 		"ole":                 {[]sources.Value{{Kind: sources.Float, Text: "46327.5"}}, []string{"ole"}, 1, "2026-11-01 12:00:00"},
 		"a day":               {texts("2026-11-01"), []string{"yyyy-MM-dd"}, 1, "2026-11-01 00:00:00"},
 		"a mixture":           {append(texts("2026-11-01 10:00:00", "2026-11-01 10:00:01", "2026-11-01 10:00:02"), whole("1793498400"), whole("1793498401")), []string{"yyyy-MM-dd HH:mm:ss", "unix"}, 1, "2026-11-01 10:00:02"},

@@ -2,6 +2,7 @@ package draft
 
 import (
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -82,7 +83,14 @@ type word struct {
 	han    bool
 }
 
-func compileWords(entries []entry) []word {
+// vocabulary gives words, compiled when they are first needed.
+type vocabulary = func() []word
+
+func compileWords(entries []entry) vocabulary {
+	return sync.OnceValue(func() []word { return compiled(entries) })
+}
+
+func compiled(entries []entry) []word {
 	var out []word
 	for _, e := range entries {
 		for w := range strings.FieldsSeq(e.words) {
@@ -141,8 +149,8 @@ func commentLabel(comment string) label {
 }
 
 // says is how strongly a label names a thing, 0 to 1, and by which word.
-func (l label) says(words []word, thing string) (best float64, by string) {
-	for _, w := range words {
+func (l label) says(words vocabulary, thing string) (best float64, by string) {
+	for _, w := range words() {
 		if w.thing != thing {
 			continue
 		}
