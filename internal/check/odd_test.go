@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,13 @@ func (s skewed) Tables(ctx context.Context) ([]sources.Table, error) {
 	return tables, err
 }
 
+// planless is an engine whose account may not ask for plans.
+type planless struct{ skewed }
+
+func (planless) Plan(context.Context, string, []any) (sources.Plan, error) {
+	return sources.Plan{}, fmt.Errorf("%w: the account has no SHOWPLAN permission", sources.ErrNoInspector)
+}
+
 type skewedConn struct {
 	sources.Conn
 	by time.Duration
@@ -70,9 +78,12 @@ func TestOddEngines(t *testing.T) {
 		"an account that has a role": func(db sources.DB) sources.DB {
 			return skewed{db, 0, sources.About{Version: "Odd 1", Account: "lot", Zone: "UTC", Notes: about.Notes}}
 		},
+		"no plans": func(db sources.DB) sources.DB {
+			return planless{skewed{db, 0, sources.About{Version: "Odd 1", Account: "lot", Zone: "UTC"}}}
+		},
 	}
 	var all strings.Builder
-	for _, name := range []string{"tells nothing", "clock ahead, index unused", "clock a little behind", "an account that has a role"} {
+	for _, name := range []string{"tells nothing", "clock ahead, index unused", "clock a little behind", "an account that has a role", "no plans"} {
 		s := newStand(t, "sqlite")
 		s.makeTable(t, "pass")
 		s.Exec(t, "CREATE INDEX pass_time ON pass (op_time)")
@@ -101,6 +112,9 @@ func TestEvidenceDo(t *testing.T) {
 	t.Parallel()
 	s := &source{Source: &config.Source{}, about: sources.About{Account: "'p'@'%'"}}
 	require.Equal(t, "GRANT PROCESS ON *.* TO 'p'@'%';", s.evidenceDo("the account has no PROCESS privilege")[1])
+	s.about.Account = "[lot]"
+	require.Equal(t, []string{"USE master;", "GRANT VIEW SERVER STATE TO [lot];"}, s.evidenceDo("the account has no VIEW SERVER STATE permission")[1:])
+	require.Equal(t, "GRANT VIEW SERVER PERFORMANCE STATE TO [lot];", s.evidenceDo("the account has no VIEW SERVER PERFORMANCE STATE permission")[2])
 	require.Contains(t, s.evidenceDo("the server is a standby")[0], "read from the server that the parking system writes to")
 	require.Equal(t, "24h", short(24*time.Hour))
 	require.Equal(t, "10m", short(10*time.Minute))

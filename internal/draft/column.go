@@ -51,7 +51,7 @@ func mended(comment string) string {
 
 // Types whose values are never looked at, in any engine: pictures and other
 // things that are no field of a release, or may be very long.
-var heavyType = pattern(`(?i)blob|bytea|image|binary|clob|long|mediumtext|json|xml|geom|point|polygon|vector|oid|\[\]|hstore`)
+var heavyType = pattern(`(?i)blob|bytea|image|binary|clob|long|mediumtext|json|xml|geom|point|polygon|vector|oid|\[\]|hstore|rowversion|variant|geography|hierarchyid`)
 
 var sized = pattern(`(?i)^[a-z ]*(binary|char)[a-z ]*\((\d+)\)`)
 
@@ -81,6 +81,14 @@ func (c *column) temporal() bool {
 var integerType = pattern(`(?i)^(?:u?(?:tiny|small|medium|big)?int(?:eger)?\d*|(?:big|small)?serial|number)\b`)
 
 func (c *column) integer() bool { return integerType().MatchString(c.Type) }
+
+var wholeDecimal = pattern(`(?i)^(?:numeric|decimal)\((\d+), ?0\)$`)
+
+// numbers reports whether the column can number rows, as the engine's source
+// takes it: SQL Server counts in decimals too.
+func (c *column) numbers(driver string) bool {
+	return c.integer() || driver == "sqlserver" && wholeDecimal().MatchString(c.Type)
+}
 
 func (c *column) textual() bool {
 	t := strings.ToLower(c.Type)

@@ -202,7 +202,7 @@ func (c *Candidate) writeKey(p *page, o Options) {
 		note = "a unique index"
 	}
 	p.add("    key: "+list(key, scalar), note)
-	single := len(key) == 1 && c.column(key[0]).integer()
+	single := len(key) == 1 && c.column(key[0]).numbers(o.Driver)
 	if single && sure && o.Assigned.Not == "" {
 		p.remark(4, "cursor: the key, because the server assigns it.")
 		return
@@ -262,7 +262,7 @@ func (c *column) cursorFormat() (format string, ok bool) {
 		return "", true
 	case f == "unix", f == "unix_ms":
 		return f, true
-	case f == "ole": // a number, which sorts as what it means
+	case f == "ole", f == "dotnet_ticks": // a number, which sorts as what it means
 		return "", true
 	case strings.HasPrefix(f, "yyyy") && !unpadded(c.texts):
 		return f, true

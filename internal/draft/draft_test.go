@@ -272,7 +272,7 @@ func TestWantedIsLight(t *testing.T) {
 	t.Parallel()
 	c := Candidates([]sources.Table{table("abnormal",
 		"id bigint", "plate", "tp text", "capture_path text", "capture_time datetime", "pic_id int", "b blob", "b2 longblob", "b3 bytea", "b4 varbinary(8000)", "b5 varbinary(max)", "b6 image", "b7 longtext",
-		"b8 json", "b9 xml", "b10 bytea[]", "抓拍图片 varchar(255)", "c national character varying(4000)", "ok varbinary(20)", "untyped ", "clob CLOB", "rid oid",
+		"b8 json", "b9 xml", "b10 bytea[]", "抓拍图片 varchar(255)", "c national character varying(4000)", "ok varbinary(20)", "untyped ", "clob CLOB", "rid oid", "rv rowversion", "any sql_variant",
 	)}, today)[0]
 	c.columns[19].Type = ""
 	columns, by := c.Wanted()

@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"context"
-	"errors"
 
 	"parkbridge/sources"
 )
@@ -68,14 +67,7 @@ func (d *db) each(ctx context.Context, query string, dest []any, f func()) error
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return err
-		}
-		f()
-	}
-	return errors.Join(rows.Err(), rows.Close())
+	return sources.EachRow(rows, dest, func() error { f(); return nil })
 }
 
 var _ sources.Catalog = (*db)(nil)

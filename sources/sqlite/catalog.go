@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"parkbridge/sources"
@@ -91,14 +90,7 @@ func (d *db) each(ctx context.Context, query string, args, dest []any, f func())
 	if err != nil {
 		return classed(err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return classed(err)
-		}
-		f()
-	}
-	return errors.Join(classed(rows.Err()), rows.Close())
+	return classed(sources.EachRow(rows, dest, func() error { f(); return nil }))
 }
 
 var _ sources.Catalog = (*db)(nil)
