@@ -165,15 +165,21 @@ func TestProblems(t *testing.T) {
 		add("car_type", `"`+value+`" is in no entry of values`, string(rune('1'+i)))
 	}
 	add("plate", `"粤B12345" is in no entry of values`, "17")
-	add("reason", "the stored bytes b2 e2 ca d4 are not utf-8 text", "8")
-	add("reason", "the stored bytes b2 e2 ca d5 d6 are not utf-8 text", "9")
+	for i, bytes := range []string{"b2 e2 ca [d4]", "b2 [e2] ca d5 …"} {
+		for _, field := range []string{"reason", "operator"} {
+			add(field, fmt.Sprintf("the stored bytes are not utf-8 text at byte %d: %s; give the rule the right charset", 4-i, bytes), string(rune('8'+i)))
+		}
+		add("enter_time", fmt.Sprintf(`"%d" by unix is 1970-01-01 08:00:0%d and lies before the year 2000`, i, i), string(rune('1'+i)))
+	}
 	var lines []string
 	for _, one := range p.list() {
 		lines = append(lines, one.String())
 	}
 	require.Equal(t, []string{
 		`car_type: "a" is in no entry of values; in 7 rows, such as key 1; also "b", "c", "d", "e" and others`,
-		"reason: the stored bytes b2 e2 ca d4 are not utf-8 text; in 2 rows, such as key 8",
+		`enter_time: "0" by unix is 1970-01-01 08:00:00 and lies before the year 2000; in 2 rows, such as key 1; also "1"`,
+		"operator: the stored bytes are not utf-8 text; give the rule the right charset; in 2 rows, such as key 8",
+		"reason: the stored bytes are not utf-8 text at byte 4: b2 e2 ca [d4]; give the rule the right charset; in 2 rows, such as key 8",
 		"plate: a value is in no entry of values; in 1 row, such as key 17",
 	}, lines)
 	require.Equal(t, "17", quoted("17"))
