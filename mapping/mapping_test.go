@@ -126,7 +126,7 @@ func TestText(t *testing.T) {
 		"expr knows revision and table": {mapping.Rule{Expr: `table + string(revision)`}, sources.Value{}, "pass0", ""},
 		"expr on a time":                {mapping.Rule{Expr: `string(c.Hour()) + "h"`}, v(sources.Time, "2026-11-01 02:00:00Z"), "10h", ""},
 		"expr with a variable":          {mapping.Rule{Expr: `let n = c; n + n`}, v(sources.Text, "a"), "aa", ""},
-		"expr that is a list":           {mapping.Rule{Expr: `[c]`}, v(sources.Text, "a"), "", "neither text, number nor time"},
+		"expr that is a list":           {mapping.Rule{Expr: `[c]`}, v(sources.Text, "a"), "", "must give a text, a number or a time"},
 		"expr beyond 64 bits":           {mapping.Rule{Expr: `string(c)`}, v(sources.Int, "18446744073709551615"), "18446744073709551615", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
