@@ -396,6 +396,11 @@ func (l *legacy) live(t *testing.T) {
 	l.requireGate(t)
 	golden(t, filepath.Join("..", "legacy", "reasons.txt"), l.reasons(t))
 	l.requireCounts(t, good)
+	for _, args := range [][]string{{"records", "show", "YC51"}, {"preview", "--source", "booth", "--key", "51"}} {
+		require.Regexp(t, `(?m)^  czy +王小明$`, l.run(t, 0, args...), "a person sees text, not bytes")
+	}
+	require.Regexp(t, `(?m)^  cph +d4 c1 42 31 .* b9`, l.run(t, 0, "preview", "--source", "booth", "--key", "50"))
+	require.Contains(t, l.run(t, 0, "records", "list", "--limit", "3"), "These are the latest 3; --limit 0 shows all.")
 	l.run(t, 0, "sync")
 	l.requireGate(t)
 

@@ -41,7 +41,7 @@ func mended(comment string) string {
 		return comment
 	}
 	v := []sources.Value{{Kind: sources.Bytes, Text: b}}
-	if charset, ok := charsetOf(v); ok {
+	if charset, _, ok := charsetOf(v); ok {
 		if s, ok := newProbe(mapping.KindText, mapping.Rule{Charset: charset}).text(v[0]); ok {
 			return s
 		}

@@ -97,6 +97,9 @@ func (c *Candidate) writeCharset(p *page) {
 	case c.garbled:
 		p.decide(4, "some texts are neither UTF-8 nor GBK nor GB18030. What wrote them? Set charset, here or in the rule.")
 		p.add("    charset: utf-8", "")
+	case c.charset != "" && c.misfits > 0:
+		p.remark(4, fmt.Sprintf("Not all sampled texts are %[2]s (%[1]d are not), as where a column was too short for them; such rows are kept as invalid.", c.misfits, strings.ToUpper(c.charset)))
+		p.add("    charset: "+c.charset, "of the bytes that are stored, whatever the database says")
 	case c.charset != "":
 		p.add("    charset: "+c.charset, "of the bytes that are stored, whatever the database says")
 	}

@@ -223,12 +223,18 @@ func TestCharsetLine(t *testing.T) {
 		"GBK":             {"varchar(20)", "\xd4\xc1B12345", "charset: gbk", ""},
 		"UTF-8 in latin1": {"varchar(20)", "粤B12345", "charset: utf-8", ""},
 		"ASCII":           {"varchar(20)", "A1", "", ""},
+		"one is broken":   {"varchar(20)", strings.Repeat("\xd4\xc1B12345|", 12) + "\xd4", "charset: gbk", ""},
 		"nobody knows":    {"varchar(20)", "\xff\xff\xff", "charset: utf-8", "some texts are neither UTF-8 nor GBK nor GB18030."},
 	} {
 		tb := table("abnormal", "id bigint", "plate_no "+c.typ)
 		can := Candidates([]sources.Table{tb}, today)[0]
-		can.Sampled([]string{"plate_no"}, [][]sources.Value{{{Kind: sources.Bytes, Text: c.bytes}}}, true)
+		var rows [][]sources.Value
+		for b := range strings.SplitSeq(c.bytes, "|") {
+			rows = append(rows, []sources.Value{{Kind: sources.Bytes, Text: b}})
+		}
+		can.Sampled([]string{"plate_no"}, rows, true)
 		text, decisions := can.Config(options)
+		require.Equal(t, name == "one is broken", strings.Contains(text, "# Not all sampled texts are GBK (1 are not), as where a column was too short for them; such rows"), name)
 		require.Equal(t, c.want, strings.Join(lines(text, "charset:"), ""), name)
 		var all string
 		for _, d := range decisions {

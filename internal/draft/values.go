@@ -50,22 +50,33 @@ func (p probe) text(v sources.Value) (string, bool) {
 // Big5 is not among them: its bytes are GBK too, though nonsense.
 var charsets = []string{"utf-8", "gbk", "gb18030"}
 
-// charsetOf finds the charset that all of some bytes decode in; "" where they
-// are all ASCII, ok is false where none fits.
-func charsetOf(values []sources.Value) (charset string, ok bool) {
+// charsetOf finds the charset that the most of some bytes decode in, and how many
+// do not: a row or two may be broken. It is "" where they are all ASCII; ok is
+// false where none fits.
+func charsetOf(values []sources.Value) (charset string, misses int, ok bool) {
 	values = slices.DeleteFunc(slices.Clone(values), func(v sources.Value) bool {
 		return v.Kind != sources.Bytes || strings.IndexFunc(v.Text, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 	})
 	if len(values) == 0 {
-		return "", true
+		return "", 0, true
 	}
-	for _, charset := range charsets {
-		p := newProbe(mapping.KindText, mapping.Rule{Charset: charset})
-		if !slices.ContainsFunc(values, func(v sources.Value) bool { _, ok := p.text(v); return !ok }) {
-			return charset, true
+	misses = len(values)
+	for _, c := range charsets {
+		p := newProbe(mapping.KindText, mapping.Rule{Charset: c})
+		n := 0
+		for _, v := range values {
+			if _, ok := p.text(v); !ok {
+				n++
+			}
+		}
+		if n < misses {
+			charset, misses = c, n
 		}
 	}
-	return "", false
+	if misses*10 > len(values) {
+		return "", misses, false
+	}
+	return charset, misses, true
 }
 
 // platePattern is a plate of the Chinese mainland after transforms: the
