@@ -1,19 +1,25 @@
 package sources
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 )
 
-// ScanRows takes all rows of a result and closes it, for engines whose driver
+// Querier runs a SELECT: a pool of package sql, or one connection of it.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// ScanRows fetches all rows of a SELECT of some fields, for engines whose driver
 // hands each cell over as what it is. value makes a value of a cell. An error of
 // the driver comes as it is.
-func ScanRows(rows *sql.Rows, fields []Field, value func(cell any, f Field) (Value, error)) (out [][]Value, err error) {
+func ScanRows(ctx context.Context, q Querier, query string, args []any, fields []Field, value func(cell any, f Field) (Value, error)) (out [][]Value, err error) {
 	cells, dest := make([]any, len(fields)), make([]any, len(fields))
 	for i := range cells {
 		dest[i] = &cells[i]
 	}
-	err = EachRow(rows, dest, func() error {
+	err = EachRow(ctx, q, query, args, dest, func() error {
 		row := make([]Value, len(cells))
 		for i, c := range cells {
 			if row[i], err = value(c, fields[i]); err != nil {
@@ -26,9 +32,13 @@ func ScanRows(rows *sql.Rows, fields []Field, value func(cell any, f Field) (Val
 	return out, err
 }
 
-// EachRow runs f on each row of a result, scanned into dest, and closes it.
-func EachRow(rows *sql.Rows, dest []any, f func() error) (err error) {
-	defer func() { err = errors.Join(err, rows.Close()) }()
+// EachRow runs f on each row of a SELECT, scanned into dest.
+func EachRow(ctx context.Context, q Querier, query string, args, dest []any, f func() error) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
 			return err
@@ -37,5 +47,5 @@ func EachRow(rows *sql.Rows, dest []any, f func() error) (err error) {
 			return err
 		}
 	}
-	return rows.Err()
+	return errors.Join(rows.Err(), rows.Close())
 }

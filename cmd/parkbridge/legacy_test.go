@@ -116,7 +116,7 @@ type legacy struct {
 
 func newLegacy(t *testing.T, engine, cursor string) *legacy {
 	t.Helper()
-	lot := (*testdb.Lot)(nil)
+	var lot *testdb.Lot
 	if engine == "postgres" {
 		lot = testdb.NewASCII(t) // the only kind of its databases that holds GBK in a char(n)
 	} else {

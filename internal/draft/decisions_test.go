@@ -42,14 +42,16 @@ func TestDecisions(t *testing.T) {
 					return []sources.Value{whole("1"), null, text("紫"), text("A"), null, null, null, null}
 				}
 				return []sources.Value{whole(fmt.Sprint(i + 1)), text("粤B12345"), text("紫"), text(fmt.Sprint("type", i)), text("2026-11-20 10:00:00"), text("x"), text("y"), text("e")}
-			}), Options{Driver: "sqlite", DSN: "lot.db", Assigned: sources.Assigned{Not: "id is not the table's INTEGER PRIMARY KEY"}},
+			}),
+			Options{Driver: "sqlite", DSN: "lot.db", Assigned: sources.Assigned{Not: "id is not the table's INTEGER PRIMARY KEY"}},
 		},
 		{
 			"all exits, codes, no row", table("out_record", "id bigint", "plate_no", "out_time int", "operator_id int", "reason int", "color int", "open_type int"), primary,
 			nil, options,
 		},
 		{
-			"bytes of nobody knows what, no index", table("abnormal", "guid char(36)", "plate_no", "op_time datetime"), []sources.Index{{Columns: []string{"guid"}, Unique: true, Primary: true}},
+			"bytes of nobody knows what, no index", table("abnormal", "guid char(36)", "plate_no", "op_time datetime"),
+			[]sources.Index{{Columns: []string{"guid"}, Unique: true, Primary: true}},
 			rowsOf(2, func(int) []sources.Value {
 				return []sources.Value{text("g"), {Kind: sources.Bytes, Text: "\xff\xff\xff"}, {Kind: sources.Local, Text: "2026-11-20 10:00:00"}}
 			}), options,

@@ -86,11 +86,7 @@ func (d *db) span(ctx context.Context, t *sources.Table) (n int64, err error) {
 
 // each runs f on each row of a query, scanned into dest.
 func (d *db) each(ctx context.Context, query string, args, dest []any, f func()) error {
-	rows, err := d.pool.QueryContext(ctx, query, args...)
-	if err != nil {
-		return classed(err)
-	}
-	return classed(sources.EachRow(rows, dest, func() error { f(); return nil }))
+	return classed(sources.EachRow(ctx, d.pool, query, args, dest, func() error { f(); return nil }))
 }
 
 var _ sources.Catalog = (*db)(nil)

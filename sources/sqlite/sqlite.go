@@ -162,11 +162,7 @@ func (d *db) Assigned(ctx context.Context, table []string, column string) (sourc
 func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	rows, err := c.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, classed(err)
-	}
-	out, err := sources.ScanRows(rows, fields, value)
+	out, err := sources.ScanRows(ctx, c, query, args, fields, value)
 	return out, classed(err)
 }
 

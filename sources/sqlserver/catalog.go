@@ -99,11 +99,7 @@ func (d *db) Tables(ctx context.Context) ([]sources.Table, error) {
 
 // each runs f on each row of a query, scanned into dest.
 func (d *db) each(ctx context.Context, query string, dest []any, f func(), args ...any) error {
-	rows, err := d.pool.QueryContext(ctx, query, args...)
-	if err != nil {
-		return classed(err)
-	}
-	return classed(sources.EachRow(rows, dest, func() error { f(); return nil }))
+	return classed(sources.EachRow(ctx, d.pool, query, args, dest, func() error { f(); return nil }))
 }
 
 var _ sources.Catalog = (*db)(nil)

@@ -244,9 +244,9 @@ func noPlan(err error) error {
 // literal puts arguments into the place of their parameters, the last first, for
 // @p1 begins @p10.
 func literal(query string, args []any) (string, error) {
-	for i := len(args) - 1; i >= 0; i-- {
+	for i, arg := range slices.Backward(args) {
 		var text string
-		switch v := args[i].(type) {
+		switch v := arg.(type) {
 		case int:
 			text = strconv.Itoa(v)
 		case int64:
