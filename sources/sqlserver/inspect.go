@@ -12,7 +12,7 @@ import (
 )
 
 // The zone of the server's machine has no name that every version tells.
-const aboutSQL = `SELECT CONVERT(nvarchar(128), SERVERPROPERTY('ProductVersion')), CONVERT(nvarchar(128), SERVERPROPERTY('Edition')),
+const aboutSQL = `SELECT CONVERT(nvarchar(128), SERVERPROPERTY('ProductVersion')), COALESCE(CONVERT(nvarchar(128), SERVERPROPERTY('Edition')), ''),
 	SUSER_SNAME(), USER_NAME(), DB_NAME(), COALESCE(SCHEMA_NAME(), 'dbo'), DATEPART(tz, SYSDATETIMEOFFSET()),
 	COALESCE(IS_SRVROLEMEMBER('sysadmin'), 0), COALESCE(IS_MEMBER('db_owner'), 0)`
 
