@@ -205,5 +205,5 @@ func (e *expression) run(m *machine) (sources.Value, error) {
 	case time.Time:
 		return sources.Value{Kind: sources.Time, Text: x.Format(time.RFC3339Nano)}, nil
 	}
-	return sources.Value{}, fmt.Errorf("expr gives a %T, which is neither text, number nor time", out)
+	return sources.Value{}, errors.New("expr must give a text, a number or a time, and gives something else, such as a list")
 }

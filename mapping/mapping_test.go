@@ -126,7 +126,7 @@ func TestText(t *testing.T) {
 		"expr knows revision and table": {mapping.Rule{Expr: `table + string(revision)`}, sources.Value{}, "pass0", ""},
 		"expr on a time":                {mapping.Rule{Expr: `string(c.Hour()) + "h"`}, v(sources.Time, "2026-11-01 02:00:00Z"), "10h", ""},
 		"expr with a variable":          {mapping.Rule{Expr: `let n = c; n + n`}, v(sources.Text, "a"), "aa", ""},
-		"expr that is a list":           {mapping.Rule{Expr: `[c]`}, v(sources.Text, "a"), "", "neither text, number nor time"},
+		"expr that is a list":           {mapping.Rule{Expr: `[c]`}, v(sources.Text, "a"), "", "must give a text, a number or a time"},
 		"expr beyond 64 bits":           {mapping.Rule{Expr: `string(c)`}, v(sources.Int, "18446744073709551615"), "18446744073709551615", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -270,4 +270,32 @@ func TestStoredColumns(t *testing.T) {
 	require.Equal(t, map[string]string{"flow_no": "1", "plate": "xy"}, fields)
 	_, missing = p.Stored(map[string]sources.Value{"no": v(sources.Int, "1"), "old": {}})
 	require.Equal(t, []string{"a", "b"}, missing)
+}
+
+// A person is shown bytes as the text that they are, and in hex where they are
+// none.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	big5 := "big5"
+	p, problems := compile(t, mapping.Rules{
+		"flow_no": {Column: "id"}, "plate": {Expr: `a + b`}, "op": {Column: "c", Charset: big5},
+	}, "gbk")
+	require.Empty(t, problems)
+	for _, c := range []struct {
+		column string
+		in     sources.Value
+		want   string
+	}{
+		{"id", v(sources.Int, "17"), "17"},
+		{"a", sources.Value{}, "NULL"},
+		{"a", v(sources.Bytes, "\xd4\xc1B12345   "), "粤B12345"},
+		{"b", v(sources.Bytes, "\xd4\xc1B1234\xb9"), "d4 c1 42 31 32 33 34 b9"},
+		{"b", v(sources.Bytes, "\x01\x02"), "01 02"},
+		{"c", v(sources.Bytes, "\xb8\x54"), "禁"},
+		{"gone", v(sources.Bytes, "AB"), "41 42"},
+		{"gone", v(sources.Text, "AB"), "AB"},
+		{"gone", v(sources.Bytes, strings.Repeat("\xff", 60)), strings.Repeat("ff ", 48) + "…"},
+	} {
+		require.Equal(t, c.want, p.Shown(c.column, c.in), c.in)
+	}
 }

@@ -41,6 +41,9 @@ func TestMessages(t *testing.T) {
 		require.Len(t, problems, 1, c.name)
 		fmt.Fprintf(&out, "%s\n    %s\n", c.name, problems[0])
 	}
+	mapping.Compile(mapping.Rules{"plates": {Column: "c"}}, contract[:2], mapping.Settings{}, func(path, problem string) {
+		fmt.Fprintf(&out, "a field that is none, in the place of one that must be\n    %s\n", strings.TrimSpace(path+" "+problem))
+	})
 	const golden = "testdata/messages.txt"
 	if *update {
 		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o600))
@@ -151,6 +154,14 @@ var rowMistakes = []mistake{
 	expression("two date-times", `c + " " + c`, v(sources.Local, "2026-11-01 10:00:00")),
 	expression("text and a number", `"EX" + c`, v(sources.Int, "1")),
 	expression("an expression's own mistake", `int("x" + c)`, v(sources.Text, "y")),
+	expression("text of NULL", `string(c)`, sources.Value{}),
+	expression("a list", `[c]`, v(sources.Text, "y")),
+
+	{"an unknown word", "plate", mapping.Rule{Column: "c", Values: map[string]string{"x": "y"}}, v(sources.Text, "z")},
+	{"a word that the gate does not take", "color", mapping.Rule{Column: "c"}, v(sources.Text, "蓝")},
+	{"an empty column", "op_must", mapping.Rule{Column: "c"}, v(sources.Text, "   ")},
+	{"an empty const", "op_must", mapping.Rule{Const: new("")}, sources.Value{}},
+	{"an expression that gives nothing", "op_must", mapping.Rule{Expr: "c"}, sources.Value{}},
 }
 
 func pattern(text string) mistake {
@@ -174,4 +185,19 @@ var ruleMistakes = []mistake{
 	pattern("Unix"),
 	pattern(""),
 	{name: "a pattern in an expression", field: "op", rule: mapping.Rule{Expr: `string(c, "HH:MI")`}},
+	{name: "an expression that is none", field: "op", rule: mapping.Rule{Expr: `c +`}},
+	{name: "a function that is none", field: "op", rule: mapping.Rule{Expr: `now()`}},
+	{name: "a column's name that is made", field: "op", rule: mapping.Rule{Expr: `$env["c" + table]`}},
+	{name: "nothing", field: "op"},
+	{name: "two ways", field: "op", rule: mapping.Rule{Column: "c", Const: new("x")}},
+	{name: "zone", field: "op", rule: mapping.Rule{Column: "c", Timezone: "Beijing"}},
+	{name: "transform", field: "plate", rule: mapping.Rule{Column: "c", Transform: []string{"uppercase"}}},
+	{name: "format of a text", field: "plate", rule: mapping.Rule{Column: "c", Format: []string{"unix"}}},
+	{name: "invalid", field: "op", rule: mapping.Rule{Column: "c", Invalid: "drop"}},
+	{name: "omit a field that must be", field: "op_must", rule: mapping.Rule{Column: "c", Invalid: "omit"}},
+	{name: "omit a text", field: "plate", rule: mapping.Rule{Column: "c", Invalid: "omit"}},
+	{name: "otherwise alone", field: "plate", rule: mapping.Rule{Column: "c", Otherwise: new("x")}},
+	{name: "a constant that the gate does not take", field: "color", rule: mapping.Rule{Const: new("3")}},
+	{name: "a value that the gate does not take", field: "color", rule: mapping.Rule{Column: "c", Values: map[string]string{"紫": "9"}}},
+	{name: "a default that is no time", field: "op", rule: mapping.Rule{Column: "c", Default: new("never")}},
 }

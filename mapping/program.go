@@ -246,7 +246,7 @@ func (p *Program) Apply(dst []string, values []sources.Value, origin Origin) ([]
 		case text == "" && r.field.Required:
 			problems = append(problems, FieldError{
 				Field:   r.field.Name,
-				Problem: fmt.Sprintf("is NULL or empty (%s), the gate requires it, and the rule has no default", r.origin()),
+				Problem: fmt.Sprintf("is NULL or empty (%s), the gate requires it, and the rule has no default; mend the row, or give the rule a default", r.origin()),
 			})
 		}
 		dst = append(dst, text)
@@ -382,7 +382,7 @@ func (r *rule) shape(v sources.Value) (text string, isTime bool, err error) {
 	case r.Otherwise != nil:
 		return *r.Otherwise, false, nil
 	}
-	return "", false, fmt.Errorf("%q is in no entry of values, and there is no otherwise", text)
+	return "", false, fmt.Errorf("%q is in no entry of values, and there is no otherwise; add it to values, or say with otherwise what others become", text)
 }
 
 func (r *rule) when(v sources.Value, text string, isTime bool) (time.Time, error) {

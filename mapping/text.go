@@ -176,3 +176,31 @@ func (r *rule) asText(v sources.Value) (string, error) {
 	}
 	return s, nil
 }
+
+// Shown is a value of a column as a person may read it: bytes as the text that
+// the column's rules take them for, or in hex where they are none. NULL is said.
+func (p *Program) Shown(column string, v sources.Value) string {
+	switch v.Kind {
+	case sources.Null:
+		return "NULL"
+	case sources.Bytes:
+	default:
+		return v.Text
+	}
+	at := slices.IndexFunc(p.needs, func(n sources.Need) bool { return n.Column == column })
+	for _, r := range p.rules {
+		if !slices.Contains(r.columns, at) {
+			continue
+		}
+		text, err := decode(v.Text, r.charset)
+		text = strings.TrimRight(text, " \x00")
+		if err == nil && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return text
+		}
+	}
+	const most = 48
+	if len(v.Text) > most {
+		return fmt.Sprintf("% x …", v.Text[:most])
+	}
+	return fmt.Sprintf("% x", v.Text)
+}

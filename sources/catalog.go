@@ -108,8 +108,10 @@ func (e *Explorer) Tables(ctx context.Context) ([]Table, error) {
 // Count counts a table's rows, most at the most.
 func (e *Explorer) Count(ctx context.Context, t *Table, most int) (int, error) {
 	one := Column{Name: "one", Integer: true}
-	few, args := limited("SELECT 1 AS one FROM "+e.from(t), most)
-	rows, err := e.query(ctx, "SELECT COUNT(*) FROM ("+few+") AS few", []Field{{Column: one}}, args)
+	rows, err := e.query(ctx, t, []Field{{Column: one}}, func(from string) (string, []any) {
+		few, args := limited(e.dialect, "SELECT 1 AS one FROM "+from, most, nil)
+		return "SELECT COUNT(*) FROM (" + few + ") AS few", args
+	})
 	if err != nil {
 		return 0, fmt.Errorf("counting rows of %s: %w", t, err)
 	}
@@ -136,17 +138,18 @@ func (e *Explorer) Newest(ctx context.Context, t *Table, columns, by []string, l
 		fields[i] = Field{Column: c, Raw: c.IsText && c.Charset != ""}
 		list[i] = e.dialect.Select(fields[i])
 	}
-	sql := "SELECT " + strings.Join(list, ", ") + " FROM " + e.from(t)
+	where := ""
 	if len(by) > 0 {
 		order := make([]string, len(by))
 		for i, c := range by {
 			order[i] = e.dialect.Quote(c) + " DESC"
 		}
 		// PostgreSQL sorts NULL above all.
-		sql += " WHERE " + e.dialect.Quote(by[0]) + " IS NOT NULL ORDER BY " + strings.Join(order, ", ")
+		where = " WHERE " + e.dialect.Quote(by[0]) + " IS NOT NULL ORDER BY " + strings.Join(order, ", ")
 	}
-	sql, args := limited(sql, limit)
-	rows, err := e.query(ctx, sql, fields, args)
+	rows, err := e.query(ctx, t, fields, func(from string) (string, []any) {
+		return limited(e.dialect, "SELECT "+strings.Join(list, ", ")+" FROM "+from+where, limit, nil)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading a few rows of %s: %w", t, err)
 	}
@@ -173,14 +176,18 @@ func (e *Explorer) from(t *Table) string {
 	return strings.Join(parts, ".")
 }
 
-// limited makes a SELECT give at most n rows.
-func limited(sql string, n int) (string, []any) { return fmt.Sprintf("%s LIMIT %d", sql, n), nil }
-
-func (e *Explorer) query(ctx context.Context, sql string, fields []Field, args []any) ([][]Value, error) {
+// query runs what build makes of a FROM item: of the table or, where rows of it
+// are locked and would have to be waited for, of the table without those.
+func (e *Explorer) query(ctx context.Context, t *Table, fields []Field, build func(from string) (string, []any)) ([][]Value, error) {
 	conn, err := e.db.Connect(ctx, false)
 	if err != nil {
 		return nil, err
 	}
+	sql, args := build(e.from(t))
 	rows, err := conn.Query(ctx, sql, fields, args)
+	if d, ok := e.dialect.(LockSkipper); ok && errors.Is(err, ErrLocked) {
+		sql, args = build(d.SkipLocked(e.from(t)))
+		rows, err = conn.Query(ctx, sql, fields, args)
+	}
 	return rows, errors.Join(err, conn.Close())
 }

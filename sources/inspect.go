@@ -16,7 +16,8 @@ type Inspector interface {
 	// reading it; table is empty for a query. What was found before an error is
 	// given with it.
 	About(ctx context.Context, table []string) (About, error)
-	// Plan is the engine's own plan of a statement, which is not run.
+	// Plan is the engine's own plan of a statement, which is not run. An
+	// [ErrNoInspector] says why this account gets none.
 	Plan(ctx context.Context, query string, args []any) (Plan, error)
 }
 
@@ -136,10 +137,10 @@ func (r *Reader) Plan(ctx context.Context, in Range, limit int) (Plan, error) {
 		return Plan{}, err
 	}
 	plan, err := inspector.Plan(ctx, sql, args)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNoInspector) {
 		return plan, fmt.Errorf("asking how %s would be read: %w", r.place(), err)
 	}
-	return plan, nil
+	return plan, err
 }
 
 // Table is what the catalogue says of the polled table; ok is false for a query,

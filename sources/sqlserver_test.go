@@ -2,6 +2,7 @@ package sources_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"parkbridge/internal/testdb"
@@ -19,6 +20,8 @@ func TestSQLServer(t *testing.T) {
 		"rowversion":                   rowVersions,
 		"locked rows are passed by":    lockedRows,
 		"keys of every type":           keysOfEveryType,
+		"the catalogue":                sqlServerCatalogue,
+		"rights and plans":             sqlServerRights,
 	} {
 		for _, versions := range []string{"OFF", "ON"} {
 			t.Run(name+", row versions "+versions, func(t *testing.T) {
@@ -158,4 +161,65 @@ func keysOfEveryType(t *testing.T, lot *testdb.Lot) {
 			require.True(t, ok, c.typ)
 		}
 	}
+}
+
+// The catalogue shows what may be read, with comments, and a row that is locked
+// is in nobody's way.
+func sqlServerCatalogue(t *testing.T, lot *testdb.Lot) {
+	lot.Exec(t, "CREATE TABLE pass (id NUMERIC(18,0) IDENTITY PRIMARY KEY, plate NVARCHAR(20), picture IMAGE, rv ROWVERSION)")
+	lot.Exec(t, "CREATE TABLE staff (id INTEGER PRIMARY KEY)")
+	lot.Exec(t, "CREATE INDEX pass_plate ON pass (plate) INCLUDE (rv)")
+	lot.Exec(t, "CREATE INDEX pass_some ON pass (plate) WHERE plate IS NOT NULL")
+	lot.Exec(t, "EXEC sp_addextendedproperty 'MS_Description', N'车牌号', 'SCHEMA', 'dbo', 'TABLE', 'pass', 'COLUMN', 'plate'")
+	lot.Exec(t, "INSERT INTO pass (plate) VALUES ('a'), ('b')")
+	lot.GrantColumns(t, "pass", "id, plate, rv")
+	e := explore(t, lot)
+	tables, err := e.Tables(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []sources.Table{{
+		Name: []string{"pass"}, Rows: 2,
+		Columns: []sources.TableColumn{{Name: "id", Type: "numeric(18,0)"}, {Name: "plate", Type: "nvarchar(20)", Comment: "车牌号", Nullable: true}, {Name: "rv", Type: "rowversion"}},
+		Indexes: []sources.Index{{Columns: []string{"id"}, Unique: true, Primary: true}, {Columns: []string{"plate"}}},
+	}}, tables)
+	tx := session(t, lot)
+	tx("BEGIN TRANSACTION", "UPDATE pass SET plate = 'x' WHERE id = 2")
+	rows, err := e.Newest(t.Context(), &tables[0], []string{"id", "plate"}, []string{"id"}, 5)
+	require.NoError(t, err)
+	require.NotEmpty(t, rows)
+	_, err = e.Count(t.Context(), &tables[0], 5)
+	require.NoError(t, err)
+	tx("ROLLBACK")
+}
+
+// What is said to take rights away takes them, and a plan needs its permission.
+func sqlServerRights(t *testing.T, lot *testdb.Lot) {
+	lot.Exec(t, "CREATE TABLE pass (id INTEGER IDENTITY PRIMARY KEY, plate VARCHAR(20))")
+	lot.Grant(t, "pass")
+	cfg := config(lot, "pass", "id")
+	about, clock := ask(t, cfg)
+	require.True(t, clock.Own)
+	require.Regexp(t, `^SQL Server .+ \(\d+\.\d+\.`, about.Version)
+	require.Empty(t, about.Writes)
+	user := about.Account
+	lot.Exec(t, "GRANT INSERT ON pass TO "+user)
+	lot.Exec(t, "GRANT UPDATE ON SCHEMA::dbo TO "+user)
+	lot.Exec(t, "EXEC sp_addrolemember 'db_datawriter', '"+strings.Trim(user, "[]")+"'")
+	about, _ = ask(t, cfg)
+	require.Len(t, about.Writes, 1)
+	for _, stmt := range about.Revokes {
+		lot.Exec(t, strings.TrimSuffix(stmt, ";"))
+	}
+	about, _ = ask(t, cfg)
+	require.Empty(t, about.Writes)
+
+	r := open(t, cfg, "plate")
+	after := sources.Range{After: sources.Position{Values: []string{"5"}}}
+	_, err := r.Plan(t.Context(), after, 100)
+	require.ErrorIs(t, err, sources.ErrNoInspector)
+	lot.Exec(t, "GRANT SHOWPLAN TO "+user)
+	plan, err := r.Plan(t.Context(), after, 100)
+	require.NoError(t, err)
+	require.True(t, plan.Seek, plan.Steps)
+	_, err = pageOf(t, r, after, 100)
+	require.NoError(t, err)
 }

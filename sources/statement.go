@@ -121,11 +121,17 @@ func (s *statement) bound(p Position, op string) error {
 
 // limit makes a SELECT give n rows at the most.
 func (s *statement) limit(sql string, n int) string {
-	if d, ok := s.r.dialect.(Limiter); ok {
-		s.args = append(s.args, n)
-		return d.Limit(sql, len(s.args))
+	sql, s.args = limited(s.r.dialect, sql, n, s.args)
+	return sql
+}
+
+// limited makes a SELECT with some arguments give n rows at the most.
+func limited(dialect Dialect, sql string, n int, args []any) (string, []any) {
+	if d, ok := dialect.(Limiter); ok {
+		args = append(args, n)
+		return d.Limit(sql, len(args)), args
 	}
-	return sql + fmt.Sprintf(" LIMIT %d", n)
+	return sql + fmt.Sprintf(" LIMIT %d", n), args
 }
 
 func selectSQL(list, from string, conds []string) string {

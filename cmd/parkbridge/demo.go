@@ -129,7 +129,7 @@ func (a *app) demoTour(ctx context.Context, app *daemon.App, g *gate.Gate) error
 	fmt.Fprintln(a.stdout, "\nThree records: the row, the fields, the answer.")
 	for _, r := range append(delivered, invalid...) {
 		fmt.Fprintln(a.stdout, "\n"+strings.Repeat("─", 60))
-		a.showRecord(&r)
+		a.showRecord(app.Config, &r)
 	}
 	return nil
 }

@@ -91,12 +91,19 @@ sources:
       reason:         { column: reason, default: 未填写 }
 `
 
-func newBooth(t *testing.T, engine string) *booth {
+// newBoothOn makes a booth beside a lot, without a table and a config yet.
+func newBoothOn(t *testing.T, lot *testdb.Lot) *booth {
 	t.Helper()
-	b := &booth{dir: t.TempDir(), lot: testdb.New(t, engine)}
+	b := &booth{dir: t.TempDir(), lot: lot}
 	b.useGate(gate.Config{Secret: "s3cret-of-the-lot"})
 	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.serving.Load().ServeHTTP(w, r) }))
 	t.Cleanup(b.server.Close)
+	return b
+}
+
+func newBooth(t *testing.T, engine string) *booth {
+	t.Helper()
+	b := newBoothOn(t, testdb.New(t, engine))
 	b.lot.Exec(t, "CREATE TABLE abnormal_pass (id "+b.lot.Type("INTEGER PRIMARY KEY AUTOINCREMENT", "bigserial PRIMARY KEY", "BIGINT AUTO_INCREMENT PRIMARY KEY")+
 		", entry_id VARCHAR(32), plate_no VARCHAR(20), color VARCHAR(8), op_time "+b.lot.Type("TEXT", "timestamp(3)", "DATETIME(3)")+
 		", op_name VARCHAR(20), reason VARCHAR(200), picture "+b.lot.Type("BLOB", "bytea", "BLOB")+")")

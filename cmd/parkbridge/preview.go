@@ -57,6 +57,7 @@ type preview struct {
 // previewRow is one row on its way.
 type previewRow struct {
 	source   string
+	program  *mapping.Program
 	columns  []string
 	row      sources.Row
 	fields   map[string]string
@@ -148,7 +149,7 @@ func (p *preview) read(ctx context.Context, r *sources.Reader, key string, limit
 }
 
 func (p *preview) follow(ctx context.Context, s *config.Source, columns []string, row sources.Row) (previewRow, error) {
-	out := previewRow{source: s.Name, columns: columns, row: row}
+	out := previewRow{source: s.Name, program: s.Program, columns: columns, row: row}
 	revision := 0
 	if p.ledger != nil {
 		records, err := p.ledger.Records(ctx, ledger.Filter{Source: s.Name, Key: row.Key, Limit: 1}) // the latest
@@ -207,7 +208,7 @@ func (p *preview) print() {
 func (p *preview) show(r *previewRow) {
 	p.line("row", fmt.Sprintf("%s, key %s", r.source, r.row.Key))
 	for i, name := range r.columns {
-		p.pair(name, shownValue(r.row.Values[i]))
+		p.pair(name, r.program.Shown(name, r.row.Values[i]))
 	}
 	if r.problems != nil {
 		fmt.Fprintln(p.stdout, "\nit does not map; it would be kept as invalid")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,4 +118,28 @@ func TestPreviewChanges(t *testing.T) {
 	require.Contains(t, out, "the ledger is damaged")
 	require.Contains(t, out, "what was sent is not compared")
 	require.Contains(t, out, "north-gate, key 4")
+}
+
+// What check and preview say to who calls them in a way that cannot be, word for
+// word.
+func TestCheckAndPreviewMistakes(t *testing.T) {
+	t.Parallel()
+	b := newBooth(t, "sqlite")
+	b.insert(t, 3)
+	var out strings.Builder
+	for _, c := range []struct {
+		code int
+		args string
+	}{
+		{2, "check --rows 0"},
+		{2, "check --source south-gate"},
+		{2, "preview --limit 0"},
+		{2, "preview --key 1"},
+		{2, "preview --source south-gate"},
+		{1, "preview --source north-gate --key 99"},
+		{1, "preview --source north-gate --key x"},
+	} {
+		fmt.Fprintf(&out, "$ parkbridge %s\n%s\n", c.args, b.run(t, c.code, strings.Fields(c.args)...))
+	}
+	golden(t, filepath.Join("..", "mistakes.txt"), out.String())
 }

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"parkbridge/internal/ledger"
-	"parkbridge/sources"
 )
 
 func (a *app) printJSON(v any) error {
@@ -148,28 +147,9 @@ func localTime(t time.Time) string {
 // pad fills a text up to a width on the screen.
 func pad(s string, width int) string { return prettytext.Pad(s, width, ' ') }
 
-// shownValue shows a value of a row to a person.
-func shownValue(v sources.Value) string {
-	switch v.Kind {
-	case sources.Null:
-		return "NULL"
-	case sources.Bytes:
-		return fmt.Sprintf("% x", clipBytes(v.Text, 48))
-	default:
-		return v.Text
-	}
-}
-
 func zeroEmpty(n int) string {
 	if n == 0 {
 		return ""
 	}
 	return strconv.Itoa(n)
-}
-
-func clipBytes(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
-	}
-	return s
 }

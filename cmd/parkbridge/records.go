@@ -12,8 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parkbridge/internal/config"
 	"parkbridge/internal/daemon"
 	"parkbridge/internal/ledger"
+	"parkbridge/mapping"
 	"parkbridge/sink"
 )
 
@@ -39,12 +41,22 @@ func (a *app) recordsListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.limit > 0 {
+				filter.Limit++ // to know whether there are more
+			}
 			return a.with(cmd, (&selection{source: f.source}).names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				records, err := app.Ledger.Records(ctx, filter)
 				if err != nil {
 					return err
 				}
-				return a.printRecords(records)
+				more := f.limit > 0 && len(records) > f.limit
+				if more {
+					records = records[:f.limit]
+				}
+				if err = a.printRecords(records); err == nil && more && !a.json {
+					fmt.Fprintf(a.stdout, "These are the latest %d; --limit 0 shows all.\n", f.limit)
+				}
+				return err
 			})
 		},
 	})
@@ -156,7 +168,7 @@ func (a *app) recordsShowCommand() *cobra.Command {
 					if i > 0 {
 						fmt.Fprintln(a.stdout)
 					}
-					a.showRecord(&found[i])
+					a.showRecord(app.Config, &found[i])
 				}
 				return nil
 			})
@@ -189,7 +201,11 @@ func (a *app) printShown(found []ledger.Record) error {
 	return a.printJSON(out)
 }
 
-func (a *app) showRecord(r *ledger.Record) {
+func (a *app) showRecord(cfg *config.Config, r *ledger.Record) {
+	program := &mapping.Program{} // of a source that the config has no more
+	if i := slices.IndexFunc(cfg.Sources, func(s config.Source) bool { return s.Name == r.Source }); i >= 0 {
+		program = cfg.Sources[i].Program
+	}
 	g := a.table()
 	a.line("record", r.ID)
 	a.line("state", g.state(r.State))
@@ -203,7 +219,7 @@ func (a *app) showRecord(r *ledger.Record) {
 		fmt.Fprintln(a.stdout, "  wiped: the ledger's retention has passed")
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Columns)) {
-		fmt.Fprintf(a.stdout, "  %s %s\n", pad(name, 20), shownValue(r.Columns[name]))
+		fmt.Fprintf(a.stdout, "  %s %s\n", pad(name, 20), program.Shown(name, r.Columns[name]))
 	}
 	if len(r.Fields) > 0 {
 		fmt.Fprintln(a.stdout, "\nfields")

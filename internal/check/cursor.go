@@ -59,7 +59,7 @@ func (s *source) checkIndex() {
 	case s.planned && s.plan.Seek:
 		s.ok("index", "a poll is one index seek: %s%s", s.plan.Steps, touches)
 	case s.served() && !s.planned:
-		s.ok("index", "an index begins with %s", cursor)
+		s.ok("index", "an index begins with %s%s", cursor, s.unplanned)
 	case s.served() && small:
 		s.ok("index", "an index begins with %s; of a table as small as this%s the server rather reads all: %s", cursor, about, s.plan.Steps)
 	case s.served():
@@ -139,6 +139,11 @@ func (s *source) evidence(ctx context.Context) (e sources.Evidence, err error) {
 
 // evidenceDo says how a server can be made to show its transactions.
 func (s *source) evidenceDo(why string) []string {
+	for _, right := range []string{"VIEW SERVER PERFORMANCE STATE", "VIEW SERVER STATE"} { // SQL Server's
+		if strings.Contains(why, right) && s.about.Account != "" {
+			return do("Have a DBA let the account see open transactions (it then sees the other sessions' statements, too):", "USE master;", "GRANT "+right+" TO "+s.about.Account+";")
+		}
+	}
 	if strings.Contains(why, "PROCESS") && s.about.Account != "" {
 		return do("Have a DBA let the account see open transactions (it then sees the other sessions' statements, too):", "GRANT PROCESS ON *.* TO "+s.about.Account+";")
 	}

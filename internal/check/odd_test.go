@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,13 @@ func (s skewed) Tables(ctx context.Context) ([]sources.Table, error) {
 	return tables, err
 }
 
+// planless is an engine whose account may not ask for plans.
+type planless struct{ skewed }
+
+func (planless) Plan(context.Context, string, []any) (sources.Plan, error) {
+	return sources.Plan{}, fmt.Errorf("%w: the account has no SHOWPLAN permission", sources.ErrNoInspector)
+}
+
 type skewedConn struct {
 	sources.Conn
 	by time.Duration
@@ -70,9 +78,12 @@ func TestOddEngines(t *testing.T) {
 		"an account that has a role": func(db sources.DB) sources.DB {
 			return skewed{db, 0, sources.About{Version: "Odd 1", Account: "lot", Zone: "UTC", Notes: about.Notes}}
 		},
+		"no plans": func(db sources.DB) sources.DB {
+			return planless{skewed{db, 0, sources.About{Version: "Odd 1", Account: "lot", Zone: "UTC"}}}
+		},
 	}
 	var all strings.Builder
-	for _, name := range []string{"tells nothing", "clock ahead, index unused", "clock a little behind", "an account that has a role"} {
+	for _, name := range []string{"tells nothing", "clock ahead, index unused", "clock a little behind", "an account that has a role", "no plans"} {
 		s := newStand(t, "sqlite")
 		s.makeTable(t, "pass")
 		s.Exec(t, "CREATE INDEX pass_time ON pass (op_time)")
@@ -101,6 +112,9 @@ func TestEvidenceDo(t *testing.T) {
 	t.Parallel()
 	s := &source{Source: &config.Source{}, about: sources.About{Account: "'p'@'%'"}}
 	require.Equal(t, "GRANT PROCESS ON *.* TO 'p'@'%';", s.evidenceDo("the account has no PROCESS privilege")[1])
+	s.about.Account = "[lot]"
+	require.Equal(t, []string{"USE master;", "GRANT VIEW SERVER STATE TO [lot];"}, s.evidenceDo("the account has no VIEW SERVER STATE permission")[1:])
+	require.Equal(t, "GRANT VIEW SERVER PERFORMANCE STATE TO [lot];", s.evidenceDo("the account has no VIEW SERVER PERFORMANCE STATE permission")[2])
 	require.Contains(t, s.evidenceDo("the server is a standby")[0], "read from the server that the parking system writes to")
 	require.Equal(t, "24h", short(24*time.Hour))
 	require.Equal(t, "10m", short(10*time.Minute))
@@ -151,15 +165,21 @@ func TestProblems(t *testing.T) {
 		add("car_type", `"`+value+`" is in no entry of values`, string(rune('1'+i)))
 	}
 	add("plate", `"粤B12345" is in no entry of values`, "17")
-	add("reason", "the stored bytes b2 e2 ca d4 are not utf-8 text", "8")
-	add("reason", "the stored bytes b2 e2 ca d5 d6 are not utf-8 text", "9")
+	for i, bytes := range []string{"b2 e2 ca [d4]", "b2 [e2] ca d5 …"} {
+		for _, field := range []string{"reason", "operator"} {
+			add(field, fmt.Sprintf("the stored bytes are not utf-8 text at byte %d: %s; give the rule the right charset", 4-i, bytes), string(rune('8'+i)))
+		}
+		add("enter_time", fmt.Sprintf(`"%d" by unix is 1970-01-01 08:00:0%d and lies before the year 2000`, i, i), string(rune('1'+i)))
+	}
 	var lines []string
 	for _, one := range p.list() {
 		lines = append(lines, one.String())
 	}
 	require.Equal(t, []string{
 		`car_type: "a" is in no entry of values; in 7 rows, such as key 1; also "b", "c", "d", "e" and others`,
-		"reason: the stored bytes b2 e2 ca d4 are not utf-8 text; in 2 rows, such as key 8",
+		`enter_time: "0" by unix is 1970-01-01 08:00:00 and lies before the year 2000; in 2 rows, such as key 1; also "1"`,
+		"operator: the stored bytes are not utf-8 text; give the rule the right charset; in 2 rows, such as key 8",
+		"reason: the stored bytes are not utf-8 text at byte 4: b2 e2 ca [d4]; give the rule the right charset; in 2 rows, such as key 8",
 		"plate: a value is in no entry of values; in 1 row, such as key 17",
 	}, lines)
 	require.Equal(t, "17", quoted("17"))

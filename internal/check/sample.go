@@ -186,11 +186,12 @@ type problems map[string]*problem
 
 var inQuotes = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
-// hexBytes are stored bytes as a message about a charset shows them.
-var hexBytes = regexp.MustCompile(`(?:\b[0-9a-f]{2} ){2,}`)
+// ofRow is what else a message says of one row alone: the times that a value
+// stands for, and stored bytes with their place.
+var ofRow = regexp.MustCompile(` at byte \d+: [^;]*| is \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?`)
 
 func (p problems) add(e mapping.FieldError, key string) {
-	form := e.Field + ": " + hexBytes.ReplaceAllString(inQuotes.ReplaceAllString(e.Problem, `""`), "")
+	form := e.Field + ": " + ofRow.ReplaceAllString(inQuotes.ReplaceAllString(e.Problem, `""`), "")
 	one, ok := p[form]
 	if !ok {
 		one = &problem{FieldError: e, key: key}
@@ -217,7 +218,8 @@ var personal = []string{sink.FieldPlate, "operator"}
 func (p *problem) String() string {
 	text := p.Problem
 	if slices.Contains(personal, p.Field) {
-		return fmt.Sprintf("%s: %s; in %s, such as key %s", p.Field, inQuotes.ReplaceAllString(text, "a value"), count(p.rows), p.key)
+		text = ofRow.ReplaceAllString(inQuotes.ReplaceAllString(text, "a value"), "")
+		return fmt.Sprintf("%s: %s; in %s, such as key %s", p.Field, text, count(p.rows), p.key)
 	}
 	text = fmt.Sprintf("%s: %s; in %s, such as key %s", p.Field, text, count(p.rows), p.key)
 	if len(p.values) > 1 {

@@ -33,6 +33,8 @@ type source struct {
 	sampled bool
 	plan    sources.Plan // of the page that follows the newest row
 	planned bool
+	// unplanned says why the engine gives no plan, where it says so.
+	unplanned string
 }
 
 func (s *source) run(ctx context.Context) {
@@ -242,6 +244,9 @@ func (s *source) read(ctx context.Context) {
 	if !after.After.IsZero() || !s.sampled {
 		s.plan, planErr = s.reader.Plan(ctx, after, s.PageSize)
 		s.planned = planErr == nil
+		if errors.Is(planErr, sources.ErrNoInspector) {
+			s.unplanned = strings.Replace(strings.TrimPrefix(planErr.Error(), sources.ErrNoInspector.Error()), ": ", "; the server's plan of a poll was not to be had: ", 1)
+		}
 	}
 	if err == nil {
 		if planErr != nil && !errors.Is(planErr, sources.ErrNoInspector) {

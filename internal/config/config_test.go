@@ -285,8 +285,12 @@ func FuzzParse(f *testing.F) {
 }
 
 // A name is bounded by its characters, not by its bytes.
-func TestSourceNameLength(t *testing.T) {
+func TestSourceNames(t *testing.T) {
 	t.Parallel()
+	for name, ok := range map[string]bool{"3号门.a_b-c": true, "½": true, "-a": false, ".a": false, "_a": false, "a b": false, "a/b": false, "a:b": false} {
+		_, err := load(t, strings.Replace(good, "north-gate", name, 1))
+		require.Equal(t, ok, err == nil, name)
+	}
 	_, err := load(t, strings.Replace(good, "north-gate", strings.Repeat("门", 64), 1))
 	require.NoError(t, err)
 	_, err = load(t, strings.Replace(good, "north-gate", strings.Repeat("门", 65), 1))

@@ -1,7 +1,6 @@
 package draft
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -42,7 +41,7 @@ func mended(comment string) string {
 		return comment
 	}
 	v := []sources.Value{{Kind: sources.Bytes, Text: b}}
-	if charset, ok := charsetOf(v); ok {
+	if charset, _, ok := charsetOf(v); ok {
 		if s, ok := newProbe(mapping.KindText, mapping.Rule{Charset: charset}).text(v[0]); ok {
 			return s
 		}
@@ -52,19 +51,19 @@ func mended(comment string) string {
 
 // Types whose values are never looked at, in any engine: pictures and other
 // things that are no field of a release, or may be very long.
-var heavyType = regexp.MustCompile(`(?i)blob|bytea|image|binary|clob|long|mediumtext|json|xml|geom|point|polygon|vector|oid|\[\]|hstore`)
+var heavyType = pattern(`(?i)blob|bytea|image|binary|clob|long|mediumtext|json|xml|geom|point|polygon|vector|oid|\[\]|hstore|rowversion|variant|geography|hierarchyid`)
 
-var sized = regexp.MustCompile(`(?i)^[a-z ]*(binary|char)[a-z ]*\((\d+)\)`)
+var sized = pattern(`(?i)^[a-z ]*(binary|char)[a-z ]*\((\d+)\)`)
 
 // heavy reports whether a column is left alone, in the sample and in the draft:
 // by its type or, for texts that may be long, by its name.
 func heavy(c sources.TableColumn) bool {
-	if m := sized.FindStringSubmatch(c.Type); m != nil {
+	if m := sized().FindStringSubmatch(c.Type); m != nil {
 		if n, err := strconv.Atoi(m[2]); err == nil && n <= 64 {
 			return false // short enough for anything; bytes may be text
 		}
 	}
-	if c.Type == "" || heavyType.MatchString(c.Type) {
+	if c.Type == "" || heavyType().MatchString(c.Type) {
 		return true
 	}
 	named, _ := newLabel(c.Name).says(pictureWords, "picture")
@@ -79,9 +78,17 @@ func (c *column) temporal() bool {
 	return (strings.Contains(t, "date") || strings.Contains(t, "time")) && !strings.HasPrefix(t, "time(") && t != "time" && !strings.HasPrefix(t, "time without") && !strings.Contains(t, "interval")
 }
 
-var integerType = regexp.MustCompile(`(?i)^(?:u?(?:tiny|small|medium|big)?int(?:eger)?\d*|(?:big|small)?serial|number)\b`)
+var integerType = pattern(`(?i)^(?:u?(?:tiny|small|medium|big)?int(?:eger)?\d*|(?:big|small)?serial|number)\b`)
 
-func (c *column) integer() bool { return integerType.MatchString(c.Type) }
+func (c *column) integer() bool { return integerType().MatchString(c.Type) }
+
+var wholeDecimal = pattern(`(?i)^(?:numeric|decimal)\((\d+), ?0\)$`)
+
+// numbers reports whether the column can number rows, as the engine's source
+// takes it: SQL Server counts in decimals too.
+func (c *column) numbers(driver string) bool {
+	return c.integer() || driver == "sqlserver" && wholeDecimal().MatchString(c.Type)
+}
 
 func (c *column) textual() bool {
 	t := strings.ToLower(c.Type)

@@ -2,7 +2,6 @@ package draft
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -74,13 +73,16 @@ func (c *Candidate) writeSink(p *page, o Options) {
 	p.add("  park_uuid: ${PARKBRIDGE_PARK_UUID}", "")
 }
 
-var notName = regexp.MustCompile(`[^\p{L}\p{N}]+`)
+var (
+	notName = pattern(`[^\p{L}\p{N}]+`)
+	letters = pattern(`\{[yM]+\}`) // of a series
+)
 
 // sourceName makes a source's name of the table's.
 func (c *Candidate) sourceName() string {
 	name := c.Name[strings.LastIndex(c.Name, ".")+1:]
-	name = regexp.MustCompile(`\{[yM]+\}`).ReplaceAllString(name, "")
-	name = strings.Trim(notName.ReplaceAllString(strings.ToLower(name), "-"), "-")
+	name = letters().ReplaceAllString(name, "")
+	name = strings.Trim(notName().ReplaceAllString(strings.ToLower(name), "-"), "-")
 	if r := []rune(name); len(r) > 64 {
 		name = string(r[:64])
 	}
@@ -95,13 +97,16 @@ func (c *Candidate) writeCharset(p *page) {
 	case c.garbled:
 		p.decide(4, "some texts are neither UTF-8 nor GBK nor GB18030. What wrote them? Set charset, here or in the rule.")
 		p.add("    charset: utf-8", "")
+	case c.charset != "" && c.misfits > 0:
+		p.remark(4, fmt.Sprintf("Not all sampled texts are %[2]s (%[1]d are not), as where a column was too short for them; such rows are kept as invalid.", c.misfits, strings.ToUpper(c.charset)))
+		p.add("    charset: "+c.charset, "of the bytes that are stored, whatever the database says")
 	case c.charset != "":
 		p.add("    charset: "+c.charset, "of the bytes that are stored, whatever the database says")
 	}
 }
 
 // plainSeries is a series' name that needs no quotes outside of brackets.
-var plainSeries = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_.-]*\{[\p{L}\p{N}_.{}-]*$`)
+var plainSeries = pattern(`^[\p{L}_][\p{L}\p{N}_.-]*\{[\p{L}\p{N}_.{}-]*$`)
 
 func (c *Candidate) writeTable(p *page) {
 	switch {
@@ -114,7 +119,7 @@ func (c *Candidate) writeTable(p *page) {
 		p.decide(4, "is every row of it an exception release? If it holds ordinary passages too, say which rows to send: where, a condition in the database's SQL.%s", c.kinds())
 	}
 	name := scalar(c.Name)
-	if plainSeries.MatchString(c.Name) {
+	if plainSeries().MatchString(c.Name) {
 		name = c.Name
 	}
 	p.add("    table: "+name, "")
@@ -200,7 +205,7 @@ func (c *Candidate) writeKey(p *page, o Options) {
 		note = "a unique index"
 	}
 	p.add("    key: "+list(key, scalar), note)
-	single := len(key) == 1 && c.column(key[0]).integer()
+	single := len(key) == 1 && c.column(key[0]).numbers(o.Driver)
 	if single && sure && o.Assigned.Not == "" {
 		p.remark(4, "cursor: the key, because the server assigns it.")
 		return
@@ -260,7 +265,7 @@ func (c *column) cursorFormat() (format string, ok bool) {
 		return "", true
 	case f == "unix", f == "unix_ms":
 		return f, true
-	case f == "ole": // a number, which sorts as what it means
+	case f == "ole", f == "dotnet_ticks": // a number, which sorts as what it means
 		return "", true
 	case strings.HasPrefix(f, "yyyy") && !unpadded(c.texts):
 		return f, true
@@ -292,7 +297,7 @@ func (c *Candidate) writeStart(p *page, o Options) {
 // exprName is how an expression names a column.
 func exprName(column string) string {
 	plain := true
-	p := mapping.Compile(mapping.Rules{"f": {Expr: column}}, []mapping.Field{{Name: "f", Kind: mapping.KindText}}, mapping.Settings{Location: zone},
+	p := mapping.Compile(mapping.Rules{"f": {Expr: column}}, []mapping.Field{{Name: "f", Kind: mapping.KindText}}, mapping.Settings{Location: zone()},
 		func(string, string) { plain = false })
 	if plain && slices.Equal(p.Columns(), []string{column}) {
 		return column

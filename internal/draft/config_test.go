@@ -81,6 +81,7 @@ func TestKeyAndCursor(t *testing.T) {
 		"a mixture does not sort":       {[]sources.Index{primary("guid"), index("op_time")}, "", append(texts("2026-11-20 10:00:00"), numbers("1793498400", "1793498401")...), []string{"key: guid", "cursor: guid"}, []string{"which column are new rows read in order of?"}},
 		"digits in an integer":          {[]sources.Index{primary("guid"), index("op_time")}, "", numbers("20261120100000", "20261120100001", "20261120100002"), []string{"key: guid", "cursor: op_time", "cursor_format: yyyyMMddHHmmss"}, nil},
 		"seconds since 1970":            {[]sources.Index{primary("guid"), index("op_time")}, "", numbers("1793498400", "1793498401", "1793498402"), []string{"key: guid", "cursor: op_time", "cursor_format: unix"}, nil},
+		"ticks":                         {[]sources.Index{primary("guid"), index("op_time")}, "", numbers("639291240000000000", "639291240010000000", "639291240020000000"), []string{"key: guid", "cursor: op_time"}, nil},
 		"minutes":                       {[]sources.Index{primary("guid"), index("op_time")}, "", texts("2026-11-20 10:00", "2026-11-20 10:01", "2026-11-20 10:02"), []string{"key: guid", "cursor: op_time", `cursor_format: "yyyy-MM-dd HH:mm"`}, nil},
 		"two columns":                   {[]sources.Index{primary("guid", "id"), index("op_time")}, "", native, []string{"key: [guid, id]", "cursor: op_time"}, nil},
 		"a unique index":                {[]sources.Index{index("op_time"), unique("plate_no", "op_time"), unique("guid")}, "", native, []string{"key: guid", "cursor: op_time"}, nil},
@@ -108,6 +109,16 @@ func TestKeyAndCursor(t *testing.T) {
 			require.Contains(t, strings.Split(config, "\n")[d.Line-1], "# DECIDE: ", name)
 		}
 		load(t, config)
+	}
+
+	// SQL Server counts in decimals, too.
+	for driver, want := range map[string][]string{"sqlserver": {"key: id"}, "postgres": {"key: id", "cursor: op_time"}} {
+		tb := table("abnormal", "id numeric(18,0)", "plate_no", "op_time datetime")
+		tb.Indexes = []sources.Index{primary("id"), index("op_time")}
+		o := options
+		o.Driver = driver
+		config, _ := Candidates([]sources.Table{tb}, today)[0].Config(o)
+		require.Equal(t, want, lines(config, "key:", "cursor:"), driver)
 	}
 
 	c := Candidates([]sources.Table{table("v", "plate_no", "op_time datetime")}, today)[0]
@@ -212,12 +223,18 @@ func TestCharsetLine(t *testing.T) {
 		"GBK":             {"varchar(20)", "\xd4\xc1B12345", "charset: gbk", ""},
 		"UTF-8 in latin1": {"varchar(20)", "粤B12345", "charset: utf-8", ""},
 		"ASCII":           {"varchar(20)", "A1", "", ""},
+		"one is broken":   {"varchar(20)", strings.Repeat("\xd4\xc1B12345|", 12) + "\xd4", "charset: gbk", ""},
 		"nobody knows":    {"varchar(20)", "\xff\xff\xff", "charset: utf-8", "some texts are neither UTF-8 nor GBK nor GB18030."},
 	} {
 		tb := table("abnormal", "id bigint", "plate_no "+c.typ)
 		can := Candidates([]sources.Table{tb}, today)[0]
-		can.Sampled([]string{"plate_no"}, [][]sources.Value{{{Kind: sources.Bytes, Text: c.bytes}}}, true)
+		var rows [][]sources.Value
+		for b := range strings.SplitSeq(c.bytes, "|") {
+			rows = append(rows, []sources.Value{{Kind: sources.Bytes, Text: b}})
+		}
+		can.Sampled([]string{"plate_no"}, rows, true)
 		text, decisions := can.Config(options)
+		require.Equal(t, name == "one is broken", strings.Contains(text, "# Not all sampled texts are GBK (1 are not), as where a column was too short for them; such rows"), name)
 		require.Equal(t, c.want, strings.Join(lines(text, "charset:"), ""), name)
 		var all string
 		for _, d := range decisions {

@@ -69,6 +69,7 @@ type Candidate struct {
 	sampled int  // rows
 	ordered bool // they are the newest ones
 	charset string
+	misfits int // sampled texts that are not in it
 	// garbled tells that bytes were found that are no text of a known charset.
 	garbled bool
 	looked  bool
@@ -87,7 +88,7 @@ func Candidates(tables []sources.Table, today time.Time) []*Candidate {
 
 // use takes one of the members for what stands for them all.
 func (c *Candidate) use(i int) {
-	c.at, c.columns, c.sampled, c.charset, c.garbled = i, nil, 0, "", false
+	c.at, c.columns, c.sampled, c.charset, c.misfits, c.garbled = i, nil, 0, "", 0, false
 	t := c.Table()
 	c.Rows = Rows{t.Rows, RowsEstimate}
 	if t.Rows < 0 {
@@ -158,7 +159,7 @@ func (c *Candidate) Sampled(columns []string, rows [][]sources.Value, ordered bo
 		}
 	}
 	var ok bool
-	c.charset, ok = charsetOf(all)
+	c.charset, c.misfits, ok = charsetOf(all)
 	c.garbled = !ok
 	for _, col := range c.columns {
 		if v, ok := values[col.Name]; ok {

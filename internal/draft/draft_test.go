@@ -3,6 +3,7 @@ package draft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestNames(t *testing.T) {
 		"操作时间": "operate_time", "放行时间": "operate_time", "OpenTime": "operate_time", "create_time": "operate_time",
 		"operator": "operator", "czy": "operator", "caozuoyuan": "operator", "操作员": "operator", "收费员": "operator", "OperatorName": "operator", "op_name": "operator",
 		"reason": "reason", "yy": "reason", "yuanyin": "reason", "原因": "reason", "备注": "reason", "remark": "reason", "放行原因": "reason",
-		"entry_id": "parking_serial", "ParkingSerial": "parking_serial", "入场记录号": "parking_serial", "rcjlid": "parking_serial", "流水号": "parking_serial",
+		"entry_id": "parking_serial", "ParkingSerial": "parking_serial", "入场记录号": "parking_serial", "rcjlid": "parking_serial", "rcjlh": "parking_serial", "ysmc": "plate_color", "流水号": "parking_serial",
 		"fee": "", "picture": "", "phone": "", "金额": "", "gate_id": "", "x": "",
 	} {
 		for _, as := range []string{"name", "comment"} {
@@ -111,6 +112,7 @@ func TestTimes(t *testing.T) {
 		"Chinese":             {texts("2026年11月01日 10:00:00"), []string{"yyyy年MM月dd日 HH:mm:ss"}, 1, "2026-11-01 10:00:00"},
 		"unix":                {[]sources.Value{whole("1793498400")}, []string{"unix"}, 1, "2026-11-01 10:00:00"},
 		"unix_ms":             {[]sources.Value{whole("1793498400000")}, []string{"unix_ms"}, 1, "2026-11-01 10:00:00"},
+		".NET ticks":          {[]sources.Value{whole("639291240000000000")}, []string{"dotnet_ticks"}, 1, "2026-11-01 10:00:00"},
 		"ole":                 {[]sources.Value{{Kind: sources.Float, Text: "46327.5"}}, []string{"ole"}, 1, "2026-11-01 12:00:00"},
 		"a day":               {texts("2026-11-01"), []string{"yyyy-MM-dd"}, 1, "2026-11-01 00:00:00"},
 		"a mixture":           {append(texts("2026-11-01 10:00:00", "2026-11-01 10:00:01", "2026-11-01 10:00:02"), whole("1793498400"), whole("1793498401")), []string{"yyyy-MM-dd HH:mm:ss", "unix"}, 1, "2026-11-01 10:00:02"},
@@ -141,19 +143,24 @@ func TestCharsets(t *testing.T) {
 		return sources.Value{Kind: sources.Bytes, Text: s}
 	}
 	gbk := raw(simplifiedchinese.GBK.NewEncoder().String("粤B12345"))
+	cut := raw(gbk.Text+"\xd4", nil)
 	for name, c := range map[string]struct {
 		values []sources.Value
 		want   string
 		ok     bool
+		misses int
 	}{
-		"ASCII":           {[]sources.Value{{Kind: sources.Bytes, Text: "abc"}}, "", true},
-		"decoded already": {texts("粤B12345"), "", true},
-		"GBK":             {[]sources.Value{gbk, {Kind: sources.Bytes, Text: "abc"}, text("粤")}, "gbk", true},
-		"UTF-8":           {[]sources.Value{{Kind: sources.Bytes, Text: "粤B12345"}}, "utf-8", true},
-		"GB18030":         {[]sources.Value{gbk, raw(simplifiedchinese.GB18030.NewEncoder().String("㐂"))}, "gb18030", true},
-		"nothing":         {[]sources.Value{gbk, {Kind: sources.Bytes, Text: "\xff\xfe\xff"}}, "", false},
+		"ASCII":           {[]sources.Value{{Kind: sources.Bytes, Text: "abc"}}, "", true, 0},
+		"decoded already": {texts("粤B12345"), "", true, 0},
+		"GBK":             {[]sources.Value{gbk, {Kind: sources.Bytes, Text: "abc"}, text("粤")}, "gbk", true, 0},
+		"UTF-8":           {[]sources.Value{{Kind: sources.Bytes, Text: "粤B12345"}}, "utf-8", true, 0},
+		"GB18030":         {[]sources.Value{gbk, raw(simplifiedchinese.GB18030.NewEncoder().String("㐂"))}, "gb18030", true, 0},
+		"nothing":         {[]sources.Value{gbk, {Kind: sources.Bytes, Text: "\xff\xfe\xff"}}, "", false, 1},
+		"some broken":     {append(slices.Repeat([]sources.Value{gbk}, 18), cut, cut), "gbk", true, 2},
+		"many broken":     {append(slices.Repeat([]sources.Value{gbk}, 17), cut, cut), "", false, 2},
 	} {
-		charset, ok := charsetOf(c.values)
+		charset, misses, ok := charsetOf(c.values)
+		require.Equal(t, c.misses, misses, name)
 		require.Equal(t, c.want, charset, name)
 		require.Equal(t, c.ok, ok, name)
 	}
@@ -271,7 +278,7 @@ func TestWantedIsLight(t *testing.T) {
 	t.Parallel()
 	c := Candidates([]sources.Table{table("abnormal",
 		"id bigint", "plate", "tp text", "capture_path text", "capture_time datetime", "pic_id int", "b blob", "b2 longblob", "b3 bytea", "b4 varbinary(8000)", "b5 varbinary(max)", "b6 image", "b7 longtext",
-		"b8 json", "b9 xml", "b10 bytea[]", "抓拍图片 varchar(255)", "c national character varying(4000)", "ok varbinary(20)", "untyped ", "clob CLOB", "rid oid",
+		"b8 json", "b9 xml", "b10 bytea[]", "抓拍图片 varchar(255)", "c national character varying(4000)", "ok varbinary(20)", "untyped ", "clob CLOB", "rid oid", "rv rowversion", "any sql_variant",
 	)}, today)[0]
 	c.columns[19].Type = ""
 	columns, by := c.Wanted()

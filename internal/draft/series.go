@@ -3,7 +3,6 @@ package draft
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,9 +13,9 @@ import (
 
 // A month or a year in a table's name.
 var (
-	monthOfYear = regexp.MustCompile(`^(.*?)(20\d\d)([-_]?)(0[1-9]|1[0-2])(\D*)$`)
-	yearOnly    = regexp.MustCompile(`^(.*?)(20\d\d)(\D*)$`)
-	monthOnly   = regexp.MustCompile(`^(.*\D)(0[1-9]|1[0-2]|[1-9])(\D*)$`)
+	monthOfYear = pattern(`^(.*?)(20\d\d)([-_]?)(0[1-9]|1[0-2])(\D*)$`)
+	yearOnly    = pattern(`^(.*?)(20\d\d)(\D*)$`)
+	monthOnly   = pattern(`^(.*\D)(0[1-9]|1[0-2]|[1-9])(\D*)$`)
 )
 
 // period is a table's place in a series of tables of one shape.
@@ -29,15 +28,15 @@ type period struct {
 // periods lists what a name may be a member of, the surest first.
 func periods(name string) []period {
 	var out []period
-	if m := monthOfYear.FindStringSubmatch(name); m != nil && !endsInDigit(m[1]) {
+	if m := monthOfYear().FindStringSubmatch(name); m != nil && !endsInDigit(m[1]) {
 		letters := "{yyyyMM}"
 		if m[3] != "" {
 			letters = "{yyyy}" + m[3] + "{MM}"
 		}
 		out = append(out, period{pattern: m[1] + letters + m[5], order: number(m[2])*100 + number(m[4])})
-	} else if m := yearOnly.FindStringSubmatch(name); m != nil && !endsInDigit(m[1]) {
+	} else if m := yearOnly().FindStringSubmatch(name); m != nil && !endsInDigit(m[1]) {
 		out = append(out, period{pattern: m[1] + "{yyyy}" + m[3], order: number(m[2])})
-	} else if m := monthOnly.FindStringSubmatch(name); m != nil {
+	} else if m := monthOnly().FindStringSubmatch(name); m != nil {
 		letters := []string{"{MM}", "{M}"}
 		switch {
 		case m[2][0] == '0':

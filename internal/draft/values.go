@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -14,13 +15,19 @@ import (
 // zoneName is that of the lots the platform serves.
 const zoneName = "Asia/Shanghai"
 
-var zone = func() *time.Location {
+var zone = sync.OnceValue(func() *time.Location {
 	loc, err := time.LoadLocation(zoneName)
 	if err != nil {
 		panic(err) // package mapping compiles the zones in
 	}
 	return loc
-}()
+})
+
+// pattern is a regular expression that is compiled when it is first needed: most
+// runs of the program draft nothing.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // probe runs one value through a rule of the mapping itself, so that what a
 // draft promises is what a sync does.
@@ -29,7 +36,7 @@ type probe struct{ program *mapping.Program }
 func newProbe(kind string, rule mapping.Rule) probe {
 	rule.Column = "c"
 	return probe{mapping.Compile(mapping.Rules{"f": rule}, []mapping.Field{{Name: "f", Kind: kind}},
-		mapping.Settings{Location: zone}, func(path, problem string) { panic(path + " " + problem) })} // a mistake of this program
+		mapping.Settings{Location: zone()}, func(path, problem string) { panic(path + " " + problem) })} // a mistake of this program
 }
 
 // text is the field that the rule makes of a value; ok is false where it makes
@@ -43,43 +50,56 @@ func (p probe) text(v sources.Value) (string, bool) {
 // Big5 is not among them: its bytes are GBK too, though nonsense.
 var charsets = []string{"utf-8", "gbk", "gb18030"}
 
-// charsetOf finds the charset that all of some bytes decode in; "" where they
-// are all ASCII, ok is false where none fits.
-func charsetOf(values []sources.Value) (charset string, ok bool) {
+// charsetOf finds the charset that the most of some bytes decode in, and how many
+// do not: a row or two may be broken. It is "" where they are all ASCII; ok is
+// false where none fits.
+func charsetOf(values []sources.Value) (charset string, misses int, ok bool) {
 	values = slices.DeleteFunc(slices.Clone(values), func(v sources.Value) bool {
 		return v.Kind != sources.Bytes || strings.IndexFunc(v.Text, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 	})
 	if len(values) == 0 {
-		return "", true
+		return "", 0, true
 	}
-	for _, charset := range charsets {
-		p := newProbe(mapping.KindText, mapping.Rule{Charset: charset})
-		if !slices.ContainsFunc(values, func(v sources.Value) bool { _, ok := p.text(v); return !ok }) {
-			return charset, true
+	misses = len(values)
+	for _, c := range charsets {
+		p := newProbe(mapping.KindText, mapping.Rule{Charset: c})
+		n := 0
+		for _, v := range values {
+			if _, ok := p.text(v); !ok {
+				n++
+			}
+		}
+		if n < misses {
+			charset, misses = c, n
 		}
 	}
-	return "", false
+	if misses*10 > len(values) {
+		return "", misses, false
+	}
+	return charset, misses, true
 }
 
 // platePattern is a plate of the Chinese mainland after transforms: the
 // province, the city's letter, five or six more, the last of which may be a
 // character of its own; also the armed police, the army and the old embassies.
-var platePattern = regexp.MustCompile(`^(?:[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-Z][A-Z0-9]{4,5}[A-Z0-9挂学警港澳领试超]|` +
+var platePattern = pattern(`^(?:[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-Z][A-Z0-9]{4,5}[A-Z0-9挂学警港澳领试超]|` +
 	`WJ[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]?[0-9]{4,5}[0-9TDSHBXJ]|[军空海北沈兰济南广成][A-Z][A-Z0-9]{5})$`)
 
 // Texts that stand where there is no plate, or none was read.
 var noPlate = []string{"无牌", "无车牌", "未识别", "无牌车", "无", "未知", "无号牌", "临牌", "NULL", "NONE", "UNKNOWN", "-", "0"}
 
-var tidyPlate = newProbe(mapping.KindText, mapping.Rule{Transform: []string{"nospace", "halfwidth", "upper"}})
+var tidyPlate = sync.OnceValue(func() probe {
+	return newProbe(mapping.KindText, mapping.Rule{Transform: []string{"nospace", "halfwidth", "upper"}})
+})
 
 // plates counts those of some texts that are plates, those that say there is
 // none, and the transforms that the plates need.
 func plates(texts []string) (are, none int, transform []string) {
 	space, wide, lower := false, false, false
 	for _, s := range texts {
-		tidy, _ := tidyPlate.text(sources.Value{Kind: sources.Text, Text: s})
+		tidy, _ := tidyPlate().text(sources.Value{Kind: sources.Text, Text: s})
 		switch {
-		case platePattern.MatchString(tidy):
+		case platePattern().MatchString(tidy):
 			are++
 			space = space || strings.ContainsAny(s, " \t　")
 			wide = wide || strings.IndexFunc(s, func(r rune) bool { return r >= 0xff01 && r <= 0xff5e }) >= 0
@@ -102,12 +122,12 @@ func plates(texts []string) (are, none int, transform []string) {
 // timeFormats are tried on times that are no date-times of the database, in
 // this order; "" is what a rule without a format takes. Days, hours and the
 // like of a pattern may have one digit or two.
-var timeFormats = func() []timeFormat {
+var timeFormats = sync.OnceValue(func() []timeFormat {
 	var out []timeFormat
 	for _, name := range []string{
 		"", "yyyy-MM-dd HH:mm:ss", "yyyyMMddHHmmss", "yyyyMMddHHmmssSSS", "yyyy/MM/dd HH:mm:ss", "yyyy.MM.dd HH:mm:ss", "yyyy-MM-dd HH:mm",
 		"yyyy/MM/dd HH:mm", "yyyy年MM月dd日 HH:mm:ss", "yyyy年MM月dd日 HH时mm分ss秒", "yyyyMMdd HH:mm:ss", "M/d/yyyy h:mm:ss a", "yyyy-MM-dd", "yyyy/MM/dd", "yyyyMMdd",
-		"unix", "unix_ms", "ole",
+		"unix", "unix_ms", "dotnet_ticks", "ole",
 	} {
 		rule := mapping.Rule{}
 		if name != "" {
@@ -116,7 +136,7 @@ var timeFormats = func() []timeFormat {
 		out = append(out, timeFormat{name, newProbe(mapping.KindTime, rule)})
 	}
 	return out
-}()
+})
 
 type timeFormat struct {
 	name string
@@ -136,7 +156,7 @@ func (f timeFormat) at(v sources.Value) (t time.Time, ok bool) {
 		return t, false
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
-	t = t.In(zone)
+	t = t.In(zone())
 	return t, err == nil && t.Year() >= firstYear && t.Year() <= lastYear
 }
 
@@ -157,7 +177,7 @@ func readTimes(values []sources.Value) times {
 	for range 2 {
 		var hit timeFormat
 		most := 0
-		for _, f := range timeFormats {
+		for _, f := range timeFormats() {
 			n := 0
 			for _, v := range rest {
 				if _, ok := f.at(v); ok {
@@ -216,7 +236,7 @@ func (t *times) named() []string {
 	return t.formats
 }
 
-var clockPattern = regexp.MustCompile(`^\d{1,2}:\d{2}(:\d{2})?$`)
+var clockPattern = pattern(`^\d{1,2}:\d{2}(:\d{2})?$`)
 
 // clocks reports whether texts are times of day without a date, and whether
 // they have seconds.
@@ -225,7 +245,7 @@ func clocks(texts []string) (are, seconds bool) {
 		return false, false
 	}
 	for _, s := range texts {
-		if !clockPattern.MatchString(s) {
+		if !clockPattern().MatchString(s) {
 			return false, false
 		}
 		seconds = seconds || strings.Count(s, ":") == 2
@@ -289,10 +309,10 @@ func enumeration(texts []string) []string {
 	return out
 }
 
-var digits = regexp.MustCompile(`^-?\d+$`)
+var digits = pattern(`^-?\d+$`)
 
 // codes reports whether texts are all small numbers, which say nothing by
 // themselves.
 func codes(texts []string) bool {
-	return len(texts) > 0 && !slices.ContainsFunc(texts, func(s string) bool { return len(s) > 4 || !digits.MatchString(s) })
+	return len(texts) > 0 && !slices.ContainsFunc(texts, func(s string) bool { return len(s) > 4 || !digits().MatchString(s) })
 }

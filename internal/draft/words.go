@@ -2,6 +2,7 @@ package draft
 
 import (
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -18,7 +19,7 @@ var fieldWords = compileWords([]entry{
 	{"plate", 1, `plate plate_no plate_num plate_number license_plate licence_plate car_plate car_no car_num car_number car_code
 		vehicle_no vehicle_plate license_no lpn vlp cph cphm chp hphm chepai chepaihao chepaihaoma 车牌 车牌号 车牌号码 号牌 号牌号码`},
 	{"plate", .6, `license vehicle cp car 车号`},
-	{"plate_color", 1, `color colour plate_color plate_colour license_color ys cpys hpys yanse chepaiyanse 车牌颜色 号牌颜色 颜色`},
+	{"plate_color", 1, `color colour plate_color plate_colour license_color ys cpys hpys ysmc cpysmc yanse chepaiyanse 车牌颜色 号牌颜色 颜色`},
 	{"plate_color", .3, `car_color vehicle_color csys 车身颜色 车辆颜色`},
 	{"car_type", 1, `car_type card_type card_kind car_kind vehicle_type car_class card_class car_type_name card_type_name
 		clx cllx klx tclx chelei chexing cheliangleixing kalei kaleixing 车型 车类 车类型 车辆类型 卡类型 卡类 卡种 停车类型`},
@@ -43,7 +44,7 @@ var fieldWords = compileWords([]entry{
 	{"reason", .7, `remark remarks memo bz beizhu 备注`},
 	{"reason", .5, `note notes description desc comment why sm ms shuoming miaoshu 说明 描述 内容`},
 	{"parking_serial", 1, `parking_serial park_serial entry_id enter_id in_id in_record_id in_rec_id entry_record_id in_serial parking_id
-		parking_record_id park_record_id rcid rcjlid jcid jcjlid tclsh tcjlid rclsh 停车流水 停车流水号 入场记录 入场记录号 进场记录 入场流水
+		parking_record_id park_record_id rcid rcjlid jcid jcjlid tclsh tcjlid rclsh rcjlh jcjlh rcjlbh rcbh tcjlh 停车流水 停车流水号 入场记录 入场记录号 进场记录 入场流水
 		停车记录 停车记录号 入场编号`},
 	{"parking_serial", .7, `parking_no order_no order_id record_id rec_id ticket_no ticket_id session_id jlid jlbh ddh 记录编号 记录号 订单号 票号`},
 	{"parking_serial", .4, `card_no card_id kh kahao serial serial_no lsh liushui liushuihao 卡号 流水号 流水`},
@@ -82,7 +83,14 @@ type word struct {
 	han    bool
 }
 
-func compileWords(entries []entry) []word {
+// vocabulary gives words, compiled when they are first needed.
+type vocabulary = func() []word
+
+func compileWords(entries []entry) vocabulary {
+	return sync.OnceValue(func() []word { return compiled(entries) })
+}
+
+func compiled(entries []entry) []word {
 	var out []word
 	for _, e := range entries {
 		for w := range strings.FieldsSeq(e.words) {
@@ -141,8 +149,8 @@ func commentLabel(comment string) label {
 }
 
 // says is how strongly a label names a thing, 0 to 1, and by which word.
-func (l label) says(words []word, thing string) (best float64, by string) {
-	for _, w := range words {
+func (l label) says(words vocabulary, thing string) (best float64, by string) {
+	for _, w := range words() {
 		if w.thing != thing {
 			continue
 		}

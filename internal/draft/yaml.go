@@ -2,7 +2,6 @@ package draft
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,12 +65,12 @@ func wrapped(text string, width int) []string {
 	return append(lines, line)
 }
 
-var plainScalar = regexp.MustCompile(`^[\p{L}\p{N}_]([\p{L}\p{N}_ ./-]*[\p{L}\p{N}_])?$`)
+var plainScalar = pattern(`^[\p{L}\p{N}_]([\p{L}\p{N}_ ./-]*[\p{L}\p{N}_])?$`)
 
 // scalar writes a text as one YAML scalar, inside brackets too. Nothing but a
 // null means anything to a config unless it is text.
 func scalar(s string) string {
-	if plainScalar.MatchString(s) && !slices.Contains([]string{"null", "~"}, strings.ToLower(s)) {
+	if plainScalar().MatchString(s) && !slices.Contains([]string{"null", "~"}, strings.ToLower(s)) {
 		return s
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
@@ -94,7 +93,7 @@ func list(items []string, write func(string) string) string {
 
 // quoted writes a pattern of times.
 func quoted(s string) string {
-	if plainScalar.MatchString(s) && !strings.Contains(s, " ") {
+	if plainScalar().MatchString(s) && !strings.Contains(s, " ") {
 		return s
 	}
 	return `"` + s + `"`

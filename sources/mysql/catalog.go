@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"context"
-	"errors"
 
 	"parkbridge/sources"
 )
@@ -64,18 +63,7 @@ func (d *db) Tables(ctx context.Context) ([]sources.Table, error) {
 
 // each runs f on each row of a query, scanned into dest.
 func (d *db) each(ctx context.Context, query string, dest []any, f func()) error {
-	rows, err := d.pool.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return err
-		}
-		f()
-	}
-	return errors.Join(rows.Err(), rows.Close())
+	return sources.EachRow(ctx, d.pool, query, nil, dest, func() error { f(); return nil })
 }
 
 var _ sources.Catalog = (*db)(nil)

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"parkbridge/sources"
@@ -87,18 +86,7 @@ func (d *db) span(ctx context.Context, t *sources.Table) (n int64, err error) {
 
 // each runs f on each row of a query, scanned into dest.
 func (d *db) each(ctx context.Context, query string, args, dest []any, f func()) error {
-	rows, err := d.pool.QueryContext(ctx, query, args...)
-	if err != nil {
-		return classed(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return classed(err)
-		}
-		f()
-	}
-	return errors.Join(classed(rows.Err()), rows.Close())
+	return classed(sources.EachRow(ctx, d.pool, query, args, dest, func() error { f(); return nil }))
 }
 
 var _ sources.Catalog = (*db)(nil)

@@ -162,30 +162,8 @@ func (d *db) Assigned(ctx context.Context, table []string, column string) (sourc
 func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, args []any) ([][]sources.Value, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	rows, err := c.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, classed(err)
-	}
-	defer rows.Close()
-	var out [][]sources.Value
-	cells := make([]any, len(fields))
-	dest := make([]any, len(fields))
-	for i := range cells {
-		dest[i] = &cells[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return nil, classed(err)
-		}
-		row := make([]sources.Value, len(cells))
-		for i, c := range cells {
-			if row[i], err = value(c, fields[i].Raw); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, row)
-	}
-	return out, classed(rows.Err())
+	out, err := sources.ScanRows(ctx, c, query, args, fields, value)
+	return out, classed(err)
 }
 
 // Uncommitted is not to be had, nor needed: there is one writer at a time.
@@ -208,7 +186,7 @@ func classed(err error) error {
 	return err
 }
 
-func value(cell any, raw bool) (sources.Value, error) {
+func value(cell any, f sources.Field) (sources.Value, error) {
 	switch c := cell.(type) {
 	case nil:
 		return sources.Value{}, nil
@@ -217,7 +195,7 @@ func value(cell any, raw bool) (sources.Value, error) {
 	case float64:
 		return sources.Value{Kind: sources.Float, Text: strconv.FormatFloat(c, 'g', -1, 64)}, nil
 	case string:
-		return sources.TextOrBytes(c, raw), nil
+		return sources.TextOrBytes(c, f.Raw), nil
 	case []byte:
 		return sources.Value{Kind: sources.Bytes, Text: string(c)}, nil
 	}

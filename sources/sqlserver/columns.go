@@ -25,7 +25,7 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 	defer cancel()
 	known, err := d.catalog(ctx, from)
 	if err != nil {
-		return nil, classed(err)
+		return nil, err
 	}
 	rows, err := d.pool.QueryContext(ctx, "SELECT TOP (0) "+list+" FROM "+from) //nolint:gosec // names are quoted, a query is the config's own
 	switch number(err) {
@@ -70,27 +70,26 @@ func (d *db) catalog(ctx context.Context, from string) (known []sources.Column, 
 	if parts := strings.SplitAfter(from, "]."); len(parts) > 2 {
 		database = strings.Join(parts[:len(parts)-2], "")
 	}
-	rows, err := d.pool.QueryContext(ctx, fmt.Sprintf(catalogSQL, database), from)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name, typ, collation string
-		var length, precision, scale, page int64
-		if err := rows.Scan(&name, &typ, &length, &precision, &scale, &collation, &page); err != nil {
-			return nil, err
-		}
-		if strings.HasPrefix(typ, "n") && length > 0 {
-			length /= 2 // of bytes, two a character
-		}
-		c := column(name, typ, length, precision, scale)
+	var name, typ, collation string
+	var length, precision, scale, page int64
+	dest := []any{&name, &typ, &length, &precision, &scale, &collation, &page}
+	err = d.each(ctx, fmt.Sprintf(catalogSQL, database), dest, func() {
+		c := catalogColumn(name, typ, length, precision, scale)
 		if page != 0 && (typ == "char" || typ == "varchar" || typ == "text") {
 			c.Collation, c.Charset = collation, "cp"+strconv.FormatInt(page, 10)
 		}
 		known = append(known, c)
+	}, from)
+	return known, err
+}
+
+// catalogColumn makes a column of what the catalog says of its type. There a
+// length is one of bytes, two a character of a national type.
+func catalogColumn(name, typ string, length, precision, scale int64) sources.Column {
+	if strings.HasPrefix(typ, "n") && length > 0 {
+		length /= 2
 	}
-	return known, rows.Err()
+	return column(name, typ, length, precision, scale)
 }
 
 // described goes by what the protocol tells. The library panics on types that it
@@ -156,8 +155,8 @@ const dateTime = "2006-01-02 15:04:05.9999999"
 // value takes what the driver decoded, none of which loses anything: a datetime
 // has a whole number of milliseconds for each of its 1/300 s, decimals and money
 // come as digits.
-func value(cell any, c sources.Column) (sources.Value, error) {
-	typ := base(c.Type)
+func value(cell any, f sources.Field) (sources.Value, error) {
+	typ := base(f.Column.Type)
 	switch v := cell.(type) {
 	case nil:
 		return sources.Value{}, nil
@@ -186,7 +185,7 @@ func value(cell any, c sources.Column) (sources.Value, error) {
 		}
 		return sources.Value{Kind: sources.Bytes, Text: string(v)}, nil
 	}
-	return sources.Value{}, fmt.Errorf("the SQL Server driver gave a %T for column %s", cell, c.Name)
+	return sources.Value{}, fmt.Errorf("the SQL Server driver gave a %T for column %s", cell, f.Column.Name)
 }
 
 func floatText(f float64, typ string) string {

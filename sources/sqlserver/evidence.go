@@ -137,7 +137,7 @@ func (c *conn) lowestVersion(ctx context.Context, e *sources.Evidence) error {
 }
 
 const writersSQL = `SELECT DISTINCT l.request_owner_id, l.request_session_id, COALESCE(a.transaction_state, 0),
-	DATEADD(minute, DATEDIFF(minute, GETDATE(), GETUTCDATE()), a.transaction_begin_time), COALESCE(s.login_name, ''), COALESCE(s.program_name, '')
+	DATEADD(minute, -DATEPART(tz, SYSDATETIMEOFFSET()), a.transaction_begin_time), COALESCE(s.login_name, ''), COALESCE(s.program_name, '')
 FROM sys.dm_tran_locks l
 LEFT JOIN sys.dm_tran_active_transactions a ON a.transaction_id = l.request_owner_id
 LEFT JOIN sys.dm_exec_sessions s ON s.session_id = l.request_session_id

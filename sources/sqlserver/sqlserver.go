@@ -116,30 +116,8 @@ func (c *conn) Query(ctx context.Context, query string, fields []sources.Field, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	rows, err := c.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, classed(err)
-	}
-	defer rows.Close()
-	var out [][]sources.Value
-	cells := make([]any, len(fields))
-	dest := make([]any, len(fields))
-	for i := range cells {
-		dest[i] = &cells[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return nil, classed(err)
-		}
-		row := make([]sources.Value, len(cells))
-		for i, cell := range cells {
-			if row[i], err = value(cell, fields[i].Column); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, row)
-	}
-	return out, classed(rows.Err())
+	out, err := sources.ScanRows(ctx, c, query, args, fields, value)
+	return out, classed(err)
 }
 
 // Uncommitted reads in READ UNCOMMITTED, which takes no row lock and waits for
@@ -156,6 +134,7 @@ func (c *conn) Uncommitted(ctx context.Context, query string, fields []sources.F
 // Numbers of SQL Server's errors.
 const (
 	errNoSuchObject = 208
+	errNoShowPlan   = 262 // a permission in the database is denied: SHOWPLAN, of all that is asked
 	errNoSelect     = 229 // SELECT is denied on the object
 	errDeadlock     = 1205
 	errLockTimeout  = 1222

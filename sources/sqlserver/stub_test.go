@@ -89,6 +89,13 @@ func (s *stub) statements() (out []statement) {
 	return out
 }
 
+// connected is how many connections there have been.
+func (s *stub) connected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 const (
 	packBatch, packRPC, packReply, packAttention, packLogin, packPrelogin = 1, 3, 4, 6, 16, 18
 	endOfMessage, resetConnection                                         = 1, 8
