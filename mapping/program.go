@@ -22,6 +22,7 @@ type Settings struct {
 type Program struct {
 	rules []*rule
 	needs []sources.Need
+	ready *rule // see [Program.Await]; nil: there is no condition
 }
 
 type rule struct {

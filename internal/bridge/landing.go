@@ -80,6 +80,7 @@ func (l *lander) write(ctx context.Context, to ledger.State, rows []newRow, chan
 	if landed.Pending > 0 {
 		l.b.Log.Debug("landed rows", "source", l.s.Name, "rows", len(rows), "pending", landed.Pending)
 		if l.d != nil {
+			l.d.reopened(changes)
 			l.d.wake()
 			l.d.makeRoom(ctx)
 		}
@@ -124,13 +125,13 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, ch
 		}
 		inPage[row.Key] = hash
 		k, found := known[row.Key]
-		if found && k.Hash == hash && k.Seen == "" {
+		if found && k.Hash == hash && k.Seen == "" && k.State != ledger.Held {
 			l.tally.matched(k)
 			continue
 		}
 		c := candidate{row: row, hash: hash, identity: identity}
 		if !found {
-			fields, content := l.content(c, 0)
+			fields, content := l.readied(c, 0)
 			l.tally.missing(content.Day, l.dry)
 			rows = append(rows, newRow{ledger.New{Key: row.Key, Content: content}, fields})
 			continue
@@ -173,6 +174,8 @@ type candidate struct {
 func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledger.Change) {
 	change = &ledger.Change{ID: k.ID, Was: k.Hash, Key: c.row.Key}
 	switch {
+	case k.State == ledger.Held:
+		return nil, l.compareHeld(c, k)
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, change
 	case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):
@@ -186,7 +189,10 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledg
 		change.Rehash, change.Identity = c.hash, c.identity
 		return nil, change
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
-		fields, content := l.content(c, k.Revision+1)
+		fields, content := l.readied(c, k.Revision+1)
+		if content.Held {
+			return nil, nil // until it is ready
+		}
 		if k.Seen == "" {
 			change = nil // else it was counted as changed, and is no more
 		}
@@ -198,7 +204,10 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledg
 		change.Seen = c.hash
 		return nil, change
 	}
-	_, content := l.content(c, k.Revision)
+	_, content := l.readied(c, k.Revision)
+	if content.Held {
+		return nil, nil // a row that was ready once stays as it was then, until it is ready again
+	}
 	change.To = &content
 	return nil, change
 }
