@@ -20,8 +20,13 @@ import (
 
 const filledIn = `(reason ?? "") != ""`
 
-// waits makes a source that holds rows back until their reason is filled in.
+// waits makes a source that holds rows back until their reason is filled in. The
+// last rows of an SQLite table without AUTOINCREMENT would be read at each poll.
 func waits(b *booth) {
+	if b.lot.Driver == "sqlite" {
+		b.lot.Exec(b.t, "DROP TABLE pass")
+		b.lot.Exec(b.t, "CREATE TABLE pass (id INTEGER PRIMARY KEY AUTOINCREMENT, serial TEXT, plate TEXT, op TEXT, st INTEGER DEFAULT 3)")
+	}
 	b.lot.Exec(b.t, "ALTER TABLE pass ADD reason VARCHAR(40)")
 	b.ready = filledIn
 }
