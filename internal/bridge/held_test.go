@@ -335,11 +335,16 @@ func heldResend(t *testing.T, lot *testdb.Lot) {
 	one := b.insert(b.wall(-time.Hour))
 	b.fill(one, "设备异常")
 	b.sync()
-	for _, reason := range []string{"", "人工放行"} {
+	edit := func(reason string) {
 		b.fill(one, reason)
 		b.pass(2 * time.Minute)
 		b.sync()
 	}
+	edit("")
+	edit("设备异常")
+	require.Equal(t, [4]int{0, 0, 1, 0}, b.counts(), "as it was again: nothing to send")
+	edit("")
+	edit("人工放行")
 	require.Equal(t, [4]int{0, 0, 2, 0}, b.counts())
 	require.Equal(t, 2, b.gate.Stats().Calls, "the revision is sent once the row is ready again, and not half edited")
 }

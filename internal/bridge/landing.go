@@ -125,7 +125,7 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, ch
 		}
 		inPage[row.Key] = hash
 		k, found := known[row.Key]
-		if found && k.Hash == hash && k.Seen == "" && k.State != ledger.Held {
+		if found && k.Hash == hash && k.Seen == "" {
 			l.tally.matched(k)
 			continue
 		}
