@@ -41,6 +41,10 @@ func TestMessages(t *testing.T) {
 		require.Len(t, problems, 1, c.name)
 		fmt.Fprintf(&out, "%s\n    %s\n", c.name, problems[0])
 	}
+	out.WriteString("\nready\n\n")
+	for _, c := range readyMistakes {
+		fmt.Fprintf(&out, "%s\n    %s\n", c.condition, c.message(t))
+	}
 	const golden = "testdata/messages.txt"
 	if *update {
 		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o600))
