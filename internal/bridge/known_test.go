@@ -41,7 +41,7 @@ type booth struct {
 	ahead  time.Duration // how far the test has moved the clocks
 	cfg    sources.Config
 	capt   capture.Config
-	flow   string // the expression of flow_no
+	flow   string        // the expression of flow_no
 	ready  string        // the source's condition; with one, the table has a column reason, which fills the field
 	wait   time.Duration // its ready_timeout
 	serial int
@@ -118,7 +118,7 @@ func (b *booth) source() *bridge.Source {
 	}
 	return &bridge.Source{
 		ReadyTimeout: b.wait,
-		Name: cfg.Name, Table: cfg.Table, Shape: cfg.Shape(), Location: cfg.Location, Program: program,
+		Name:         cfg.Name, Table: cfg.Table, Shape: cfg.Shape(), Location: cfg.Location, Program: program,
 		Poller: &capture.Poller{Config: capt, PageSize: cfg.PageSize, Start: cfg.Start, Boot: func() time.Duration { return capture.SinceBoot() + b.ahead }},
 		Open: func(ctx context.Context) (bridge.Reader, error) {
 			r, err := sources.Open(ctx, sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driver()), cfg, program.Needs())

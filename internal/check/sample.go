@@ -50,7 +50,7 @@ func (s *source) checkMapping() {
 	serials := map[string]int{}
 	var newest time.Time
 	mapped, twice := 0, ""
-	clashes, held := 0, 0
+	clashes, held, nulls := 0, 0, 0
 	for _, row := range rows {
 		fields, errs, ready := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
 		if !ready {
@@ -62,6 +62,9 @@ func (s *source) checkMapping() {
 		}
 		if errs != nil {
 			continue
+		}
+		if slices.ContainsFunc(s.Program.Reads(mapping.FieldReady), func(at int) bool { return row.Values[at].IsNull() }) {
+			nulls++
 		}
 		mapped++
 		serials[fields[sink.FieldParkingSerial]]++
@@ -75,7 +78,8 @@ func (s *source) checkMapping() {
 			}
 		}
 	}
-	if s.tellReady(held, len(rows)); held == len(rows) {
+	s.tellReady(held, len(rows), nulls)
+	if held == len(rows) {
 		return
 	}
 	s.tellMapped(found, mapped, len(rows)-held, newest)
@@ -104,10 +108,14 @@ func (s *source) clash(fields map[string]string, key string) string {
 	return fmt.Sprintf("%s, of key %s and of %s", flow, key, other)
 }
 
-// tellReady tells how many rows would be held.
-func (s *source) tellReady(held, all int) {
+// tellReady tells how many rows would be held, and how many are ready with a NULL
+// in a column that the condition names: NULL is another value than "".
+func (s *source) tellReady(held, all, nulls int) {
 	switch {
 	case s.Ready == "":
+	case nulls > 0 && !strings.Contains(s.Ready, "nil") && !strings.Contains(s.Ready, "??"):
+		s.warn("ready", do(`if such rows are not to be sent yet, say what NULL counts as, as in (column ?? "") != ""`),
+			`not ready yet, and would be held: %s; but %d are ready though a column of ready is NULL, which is another value than ""`, ofNewest(held, all), nulls)
 	case held == all:
 		s.warn("ready", do("see whether the expression says what is meant: parkbridge preview --source "+s.Name+" shows what the columns hold"), "none of the newest %d rows is ready, and so none would be sent", all)
 	case held > 0:
