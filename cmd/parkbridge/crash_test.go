@@ -310,7 +310,7 @@ func (b *booth) requireDelivered(t *testing.T, repeats int) {
 		flows[serial] = fields["flow_no"]
 	}
 	require.Len(t, flows, b.rows)
-	require.Equal(t, map[string]int{"pending": 0, "delivered": b.rows, "rejected": 0, "invalid": 0, "dismissed": 0}, b.status(t).Sources[0].Counts)
+	require.Equal(t, map[string]int{"held": 0, "pending": 0, "delivered": b.rows, "rejected": 0, "invalid": 0, "dismissed": 0}, b.status(t).Sources[0].Counts)
 }
 
 // serve puts a handler of the test's own in the place of the gate, until back is

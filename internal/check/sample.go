@@ -50,7 +50,7 @@ func (s *source) checkMapping() {
 	serials := map[string]int{}
 	var newest time.Time
 	mapped, twice := 0, ""
-	clashes, held, nulls := 0, 0, 0
+	clashes, held, nulls, unknown := 0, 0, 0, 0
 	for _, row := range rows {
 		fields, errs, ready := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
 		if !ready {
@@ -59,6 +59,9 @@ func (s *source) checkMapping() {
 		}
 		for _, e := range errs {
 			found.add(e, row.Key)
+			if e.Field == mapping.FieldReady {
+				unknown++
+			}
 		}
 		if errs != nil {
 			continue
@@ -78,7 +81,7 @@ func (s *source) checkMapping() {
 			}
 		}
 	}
-	s.tellReady(held, len(rows), nulls)
+	s.tellReady(held, len(rows), nulls, unknown)
 	if held == len(rows) {
 		return
 	}
@@ -109,8 +112,9 @@ func (s *source) clash(fields map[string]string, key string) string {
 }
 
 // tellReady tells how many rows would be held, and how many are ready with a NULL
-// in a column that the condition names: NULL is another value than "".
-func (s *source) tellReady(held, all, nulls int) {
+// in a column that the condition names: NULL is another value than "". Of unknown
+// rows it tells neither.
+func (s *source) tellReady(held, all, nulls, unknown int) {
 	switch {
 	case s.Ready == "":
 	case nulls > 0 && !strings.Contains(s.Ready, "nil") && !strings.Contains(s.Ready, "??"):
@@ -120,7 +124,7 @@ func (s *source) tellReady(held, all, nulls int) {
 		s.warn("ready", do("see whether the expression says what is meant: parkbridge preview --source "+s.Name+" shows what the columns hold"), "none of the newest %d rows is ready, and so none would be sent", all)
 	case held > 0:
 		s.ok("ready", "not ready yet, and would be held: %s", ofNewest(held, all))
-	default:
+	case unknown == 0:
 		s.ok("ready", "all of the newest %d rows", all)
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 // States of a record. The drawing in docs/states.md shows what leads where.
 const (
-	Held      = "held"      // its row is not ready to be sent
 	Pending   = "pending"   // to be sent
+	Held      = "held"      // its row is not ready to be sent
 	Delivered = "delivered" // the platform has it
 	Rejected  = "rejected"  // the platform will not take it as it is
 	Invalid   = "invalid"   // it does not map
@@ -22,7 +22,7 @@ const (
 )
 
 // States lists them all, in the order of tables.
-var States = []string{Held, Pending, Delivered, Rejected, Invalid, Dismissed}
+var States = []string{Pending, Held, Delivered, Rejected, Invalid, Dismissed}
 
 // special are the states that few records are in, as their index has them.
 const special = "state <> 'pending' AND state <> 'delivered'"
