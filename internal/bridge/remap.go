@@ -37,7 +37,8 @@ func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record, force bo
 	origin := mapping.Origin{Revision: r.Revision, Table: r.Table, Now: b.Now()}
 	mapper := s.mapper(s.Program.Columns())
 	values, missing := s.Program.Stored(r.Columns)
-	if missing != nil || wasNotReady(r) {
+	unready := wasNotReady(r)
+	if missing != nil || unready {
 		page, there, err := b.readAgain(ctx, s, r, missing)
 		switch {
 		case err != nil:
@@ -52,13 +53,15 @@ func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record, force bo
 				Field:   strings.Join(missing, ", "),
 				Problem: "the mapping now needs this column, which was not stored when the row was read, and the row is no longer in the source",
 			}}}}, nil
+		case !force:
+			return ledger.Content{Mapped: gone()}, nil // its columns stay, for force
 		}
 	}
 	if m.Hash == "" { // from what is stored
 		_, m = mapper.mapped(values, origin)
 	}
-	if force {
-		return m, nil
+	if force || !unready {
+		return m, nil // what was ready once is so for good
 	}
 	_, waiting := s.awaited(values, origin, nil, m)
 	if waiting.Held && s.expired(r.FirstSeenAt, b.Now()) {
@@ -68,10 +71,10 @@ func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record, force bo
 	return waiting, nil
 }
 
-// wasNotReady reports that what is stored of a record's row, if anything is, was
-// read before the row was ready.
+// wasNotReady reports that a record's row was not ready when it was read: nothing
+// is stored of it, or what was so before.
 func wasNotReady(r ledger.Record) bool {
-	return r.State == ledger.Held || slices.ContainsFunc(r.Problems, func(p ledger.Problem) bool { return p.Field == mapping.FieldReady })
+	return len(r.Columns) == 0 || slices.ContainsFunc(r.Problems, func(p ledger.Problem) bool { return p.Field == mapping.FieldReady })
 }
 
 func (b *Bridge) readAgain(ctx context.Context, s *Source, r ledger.Record, missing []string) (page sources.Page, there bool, err error) {
