@@ -74,16 +74,11 @@ func (e *expression) mayBeBool() error {
 	if t == nil || t.Kind() == reflect.Interface || t.Kind() == reflect.Bool {
 		return nil // what a column holds is known when a row is read
 	}
-	what := "a " + t.Kind().String()
-	switch t.Kind() {
-	case reflect.String:
-		what = "a text"
-	case reflect.Int, reflect.Float64:
-		what = "a number"
-	case reflect.Slice, reflect.Array:
-		what = "a list"
-	case reflect.Map:
-		what = "a map"
+	what, ok := map[reflect.Kind]string{
+		reflect.String: "a text", reflect.Int: "a number", reflect.Float64: "a number", reflect.Slice: "a list", reflect.Map: "a map",
+	}[t.Kind()]
+	if !ok {
+		what = "a " + t.Kind().String()
 	}
 	return fmt.Errorf(`must be true or false for each row, such as (reason ?? "") != "", and gives %s`, what)
 }

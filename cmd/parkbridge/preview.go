@@ -160,7 +160,7 @@ func (p *preview) follow(ctx context.Context, s *config.Source, columns []string
 			out.record, revision = &records[0], records[0].Revision
 		}
 	}
-	ready := false
+	var ready bool
 	if out.fields, out.problems, ready = check.Map(s.Program, s.Table, revision, time.Now(), row.Values); !ready {
 		out.unready = s.Program.Condition()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -126,12 +127,8 @@ func rowsOf(ctx context.Context, sess capture.Session, held []ledger.HeldRecord)
 			if err != nil {
 				return nil, nil, err
 			}
-			for key, row := range some {
-				rows[key] = row
-			}
-			for key := range left {
-				unread[key] = true
-			}
+			maps.Copy(rows, some)
+			maps.Copy(unread, left)
 		}
 		return rows, unread, nil
 	case err != nil:
@@ -229,7 +226,10 @@ func (d *delivery) takeReopened(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	due, err := d.b.Ledger.DueOf(context.WithoutCancel(ctx), d.query(), ids)
-	if d.loses(err) || err != nil {
+	for d.loses(err) {
+		due, err = d.b.Ledger.DueOf(context.WithoutCancel(ctx), d.query(), ids)
+	}
+	if err != nil {
 		return false, err
 	}
 	for _, one := range due {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -548,10 +549,8 @@ type lockedRowSession struct {
 }
 
 func (s lockedRowSession) ByKeys(ctx context.Context, keys []string) (sources.Page, error) {
-	for _, key := range keys {
-		if key == s.key {
-			return sources.Page{}, sources.ErrLocked
-		}
+	if slices.Contains(keys, s.key) {
+		return sources.Page{}, sources.ErrLocked
 	}
 	return s.Session.ByKeys(ctx, keys)
 }
