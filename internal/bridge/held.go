@@ -94,7 +94,7 @@ func (l *lander) readHeld(ctx context.Context, r Reader, state *capture.State) (
 			state.Journal.HeldAfter = last
 		}
 		if changes := l.judge(batch, rows, unread); len(changes) > 0 {
-			if err := l.write(ctx, encodeState(*state), nil, changes); err != nil {
+			if err := l.write(ctx, encodeState(*state), &sifted{changes: changes}); err != nil {
 				return err
 			}
 		}
@@ -236,7 +236,7 @@ func (d *delivery) takeReopened(ctx context.Context) (more bool, err error) {
 		if one.Attempts > 0 || !one.RefusedAt.IsZero() {
 			continue // the sweep has come by
 		}
-		r, err := read(one)
+		r, err := d.read(one)
 		if err != nil {
 			return false, err
 		}

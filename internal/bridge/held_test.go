@@ -101,6 +101,7 @@ func TestHeld(t *testing.T) {
 		{"by a person", heldByAPerson},
 		{"order of a serial", heldSerial},
 		{"ready once, retried", heldNotByRetry},
+		{"number taken", heldNumberTaken},
 	} {
 		for _, engine := range testdb.Engines {
 			t.Run(way.name+"/"+engine, func(t *testing.T) {
@@ -511,6 +512,25 @@ func heldSerial(t *testing.T, lot *testdb.Lot) {
 		flows = append(flows, r["flow_no"])
 	}
 	require.Equal(t, []string{"EX2", "EX3", "EX1"}, flows)
+}
+
+// A number that is taken shows when the row is ready, and not before.
+func heldNumberTaken(t *testing.T, lot *testdb.Lot) {
+	b := setUp(t, lot, waits, func(b *booth) { b.flow = `"EX" + plate` })
+	one, two := b.insert(b.wall(-time.Hour)), b.insert(b.wall(-time.Hour))
+	b.quiet()
+	require.Equal(t, [4]int{2, 0, 0, 0}, b.counts())
+	b.fill(one, "设备异常")
+	b.fill(two, "设备异常")
+	b.sync()
+	require.Equal(t, [4]int{0, 0, 1, 1}, b.counts())
+	require.Contains(t, b.only(ledger.Invalid).Problems[0].Problem, `"EX粤B12345" is already the number of the row with key 1 of the same page`)
+	three := b.insert(b.wall(-time.Hour))
+	b.quiet()
+	b.fill(three, "设备异常")
+	b.sync()
+	require.Equal(t, [4]int{0, 0, 1, 2}, b.counts())
+	require.False(t, b.taken(three))
 }
 
 // Rows that another session holds locked are not gone, and hold up no others.
