@@ -44,6 +44,10 @@ func TestMessages(t *testing.T) {
 	mapping.Compile(mapping.Rules{"plates": {Column: "c"}}, contract[:2], mapping.Settings{}, func(path, problem string) {
 		fmt.Fprintf(&out, "a field that is none, in the place of one that must be\n    %s\n", strings.TrimSpace(path+" "+problem))
 	})
+	out.WriteString("\nready\n\n")
+	for _, c := range readyMistakes {
+		fmt.Fprintf(&out, "%s\n    %s\n", c.condition, c.message(t))
+	}
 	const golden = "testdata/messages.txt"
 	if *update {
 		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o600))

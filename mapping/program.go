@@ -22,6 +22,7 @@ type Settings struct {
 type Program struct {
 	rules []*rule
 	needs []sources.Need
+	ready *rule // see [Program.Await]; nil: there is no condition
 }
 
 type rule struct {
@@ -193,10 +194,14 @@ func (p *Program) Columns() []string {
 	return names
 }
 
-// Reads lists the columns that the rules of some fields read, as indexes in
-// [Program.Columns], in order and each once.
+// Reads lists the columns that the rules of some fields read, and for
+// [FieldReady] the condition, as indexes in [Program.Columns], in order and each
+// once.
 func (p *Program) Reads(fields ...string) []int {
 	var out []int
+	if p.ready != nil && slices.Contains(fields, FieldReady) {
+		out = append(out, p.ready.columns...)
+	}
 	for _, r := range p.rules {
 		if slices.Contains(fields, r.field.Name) {
 			out = append(out, r.columns...)

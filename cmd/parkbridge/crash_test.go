@@ -111,6 +111,34 @@ func requireEffects(t *testing.T, b *booth, found books, place string, hit int) 
 	}
 }
 
+// Killed before, amid and after the landing of rows that have become ready, the
+// program sends each once.
+func TestHeldCrash(t *testing.T) {
+	t.Parallel()
+	bin, err := crashProgram()
+	require.NoError(t, err)
+	for _, place := range []string{"land.begin", "land.mark", "land.rows", "land.commit", "land.done"} {
+		t.Run(place, func(t *testing.T) {
+			t.Parallel()
+			b := newBooth(t, "sqlite")
+			b.waits(t)
+			b.insert(t, 300)
+			b.lot.Exec(t, "UPDATE abnormal_pass SET reason = NULL")
+			b.run(t, 0, "sync")
+			b.lot.Exec(t, "UPDATE abnormal_pass SET reason = '抬杆放行'")
+			b.crash(t, bin, place, 2)
+			counts := b.status(t).Sources[0].Counts
+			require.Equal(t, 300, counts["held"]+counts["pending"]+counts["delivered"])
+			require.Contains(t, []int{0, 100}, counts["held"], "a landing is done wholly or not at all")
+			sent := b.gate.Stats().Calls
+			b.run(t, 0, "sync")
+			require.Equal(t, 300, b.status(t).Sources[0].Counts["delivered"])
+			require.Equal(t, 300, b.gate.Stats().Taken)
+			require.LessOrEqual(t, b.gate.Stats().Calls, 300+min(sent, repeatsMost))
+		})
+	}
+}
+
 // Killed at random moments while rows keep coming, again and again, the program
 // loses nothing and repeats only what it had no time to note; and each next run
 // begins at once, for a killed one holds nothing.
@@ -310,7 +338,7 @@ func (b *booth) requireDelivered(t *testing.T, repeats int) {
 		flows[serial] = fields["flow_no"]
 	}
 	require.Len(t, flows, b.rows)
-	require.Equal(t, map[string]int{"pending": 0, "delivered": b.rows, "rejected": 0, "invalid": 0, "dismissed": 0}, b.status(t).Sources[0].Counts)
+	require.Equal(t, map[string]int{"held": 0, "pending": 0, "delivered": b.rows, "rejected": 0, "invalid": 0, "dismissed": 0}, b.status(t).Sources[0].Counts)
 }
 
 // serve puts a handler of the test's own in the place of the gate, until back is

@@ -350,7 +350,7 @@ func TestRecords(t *testing.T) {
 	b.run(t, 0, "records", "dismiss", "--source", "north-gate", "--key", "3", "--note", "a test of the barrier")
 	require.Contains(t, b.run(t, 1, "records", "dismiss", "EX1", "--note", "x"), "record 1 is delivered")
 	b.run(t, 0, "sync")
-	require.Equal(t, map[string]int{"pending": 0, "delivered": 9, "rejected": 0, "invalid": 0, "dismissed": 1}, b.status(t).Sources[0].Counts)
+	require.Equal(t, map[string]int{"held": 0, "pending": 0, "delivered": 9, "rejected": 0, "invalid": 0, "dismissed": 1}, b.status(t).Sources[0].Counts)
 
 	require.Contains(t, b.run(t, 0, "records", "resend", "--since", "1h"), "9 delivered records are pending again")
 	b.run(t, 0, "sync")

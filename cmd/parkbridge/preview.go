@@ -62,6 +62,7 @@ type previewRow struct {
 	row      sources.Row
 	fields   map[string]string
 	problems []mapping.FieldError
+	unready  string         // the condition that is not true of the row; "": it is ready
 	request  *sink.Request  // nil where the row does not map
 	record   *ledger.Record // nil where the ledger has none of it
 	edited   bool           // the row is another than the record was made of
@@ -160,7 +161,11 @@ func (p *preview) follow(ctx context.Context, s *config.Source, columns []string
 			out.record, revision = &records[0], records[0].Revision
 		}
 	}
-	if out.fields, out.problems = check.Map(s.Program, s.Table, revision, time.Now(), row.Values); out.problems == nil {
+	var ready bool
+	if out.fields, out.problems, ready = check.Map(s.Program, s.Table, revision, time.Now(), row.Values); !ready {
+		out.unready = s.Program.Condition()
+	}
+	if out.problems == nil {
 		request, err := sink.Rehearse(ctx, p.cfg.Sink, out.fields)
 		if err != nil {
 			return out, err
@@ -210,8 +215,15 @@ func (p *preview) show(r *previewRow) {
 	for i, name := range r.columns {
 		p.pair(name, r.program.Shown(name, r.row.Values[i]))
 	}
+	if r.unready != "" {
+		fmt.Fprintf(p.stdout, "\nit is not ready; it would be held until this is true\n  %s\n", r.unready)
+	}
 	if r.problems != nil {
-		fmt.Fprintln(p.stdout, "\nit does not map; it would be kept as invalid")
+		what := "it does not map; it would be kept as invalid"
+		if r.unready != "" {
+			what = "as it is now it would not map"
+		}
+		fmt.Fprintf(p.stdout, "\n%s\n", what)
 		for _, e := range r.problems {
 			p.pair(e.Field, e.Problem)
 		}
@@ -270,14 +282,16 @@ func orLeftOut(s string) string {
 func (p *preview) pair(name, value string) { fmt.Fprintf(p.stdout, "  %s %s\n", pad(name, 20), value) }
 
 type previewJSON struct {
-	Source   string               `json:"source"`
-	RowKey   string               `json:"row_key"`
-	Columns  map[string]any       `json:"columns"`
-	Fields   map[string]string    `json:"fields"`
-	Errors   []mapping.FieldError `json:"errors"`
-	Request  *requestJSON         `json:"request"`
-	RecordID *int64               `json:"record_id"`
-	State    *string              `json:"state"`
+	Source  string               `json:"source"`
+	RowKey  string               `json:"row_key"`
+	Columns map[string]any       `json:"columns"`
+	Fields  map[string]string    `json:"fields"`
+	Errors  []mapping.FieldError `json:"errors"`
+	// Ready is false for a row that would be held.
+	Ready    bool         `json:"ready"`
+	Request  *requestJSON `json:"request"`
+	RecordID *int64       `json:"record_id"`
+	State    *string      `json:"state"`
 	// Changes are the fields of the record that would be others now; null where
 	// there is nothing to compare.
 	Changes []change `json:"changes"`
@@ -298,7 +312,7 @@ func (p *preview) printJSON() error {
 	}{[]previewJSON{}}
 	for i := range p.rows {
 		r := &p.rows[i]
-		j := previewJSON{Source: r.source, RowKey: r.row.Key, Columns: map[string]any{}, Fields: r.fields, Errors: append([]mapping.FieldError{}, r.problems...)}
+		j := previewJSON{Source: r.source, RowKey: r.row.Key, Columns: map[string]any{}, Fields: r.fields, Ready: r.unready == "", Errors: append([]mapping.FieldError{}, r.problems...)}
 		for i, name := range r.columns {
 			j.Columns[name] = r.row.Values[i]
 		}

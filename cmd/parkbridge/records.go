@@ -136,6 +136,8 @@ func why(r *ledger.Record) string {
 	switch {
 	case r.State == ledger.Delivered:
 		return r.Hint
+	case r.State == ledger.Held:
+		return "its row is not ready yet"
 	case r.Note != "":
 		return r.Note
 	case len(r.Problems) > 0:
@@ -215,7 +217,12 @@ func (a *app) showRecord(cfg *config.Config, r *ledger.Record) {
 		a.line("note", r.Note)
 	}
 	fmt.Fprintln(a.stdout, "\nrow")
-	if r.Wiped() {
+	switch {
+	case r.State == ledger.Held:
+		fmt.Fprintln(a.stdout, "  not ready yet: it is read again at each run until the source's ready is true, and is not kept before")
+	case r.Wiped() && r.State != ledger.Delivered:
+		fmt.Fprintln(a.stdout, "  not kept: it was not ready when it was read")
+	case r.Wiped():
 		fmt.Fprintln(a.stdout, "  wiped: the ledger's retention has passed")
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Columns)) {
@@ -259,29 +266,37 @@ func (a *app) showRecord(cfg *config.Config, r *ledger.Record) {
 
 func (a *app) recordsRetryCommand() *cobra.Command {
 	var s selection
+	force := false
 	cmd := &cobra.Command{
 		Use:   "retry [ID | FLOW_NO ...]",
 		Short: "Map a rejected or invalid record again and send it at the next run",
 		Long: `Map rejected and invalid records again, with the mapping as it is now, and make
 them pending. A pending record is made due at once. --state retries all records
-of a state, for when a mended mapping has made them good.`,
+of a state, for when a mended mapping has made them good. A record whose row was
+not ready is read again; if it still is not, it is held, or invalid where its
+time is over. --force sends it as it is.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, s.names(), func(ctx context.Context, app *daemon.App, _ *slog.Logger) error {
 				found, err := s.many(ctx, app.Ledger, args)
 				if err != nil {
 					return err
 				}
-				return a.retry(ctx, app, found)
+				return a.retry(ctx, app, found, force)
 			})
 		},
 	}
 	a.selectionFlags(cmd, &s)
+	cmd.Flags().BoolVar(&force, "force", false, "also where the row is not ready (the source's ready)")
 	cmd.Flags().StringSliceVar(&s.states, "state", nil, "all records of these states (rejected, invalid); with --source, of that source")
 	return cmd
 }
 
-func (a *app) retry(ctx context.Context, app *daemon.App, found []ledger.Record) error {
+func (a *app) retry(ctx context.Context, app *daemon.App, found []ledger.Record, force bool) error {
 	still := 0
+	remap := app.Bridge.Remap
+	if force {
+		remap = app.Bridge.Force
+	}
 	for _, r := range found {
 		switch r.State {
 		case ledger.Pending:
@@ -297,12 +312,16 @@ func (a *app) retry(ctx context.Context, app *daemon.App, found []ledger.Record)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", r.ID, err)
 		}
-		state, problems, err := app.Bridge.Remap(ctx, src, r)
+		state, problems, err := remap(ctx, src, r)
 		if err != nil {
 			return err
 		}
 		if state == ledger.Pending {
 			fmt.Fprintf(a.stdout, "record %d is pending; the next run sends it\n", r.ID)
+			continue
+		}
+		if state == ledger.Held {
+			fmt.Fprintf(a.stdout, "record %d is held: its row is not ready yet; --force sends it as it is\n", r.ID)
 			continue
 		}
 		still++
@@ -337,7 +356,7 @@ func (a *app) recordsDismissCommand() *cobra.Command {
 				}
 				for _, r := range found {
 					if r.State == ledger.Delivered || r.State == ledger.Dismissed {
-						return fmt.Errorf("record %d is %s; pending, rejected and invalid records can be dismissed", r.ID, r.State)
+						return fmt.Errorf("record %d is %s; held, pending, rejected and invalid records can be dismissed", r.ID, r.State)
 					}
 					if err := app.Ledger.Dismiss(ctx, r.ID, note); err != nil {
 						return err

@@ -220,6 +220,9 @@ func sourceNotes(s ledger.SourceStatus, state capture.State) (notes []string) {
 		}
 		note("rows without a cursor: %d%s (see null_cursor)", seen.Nulls, more)
 	}
+	if n := s.Counts[ledger.Held]; n > 0 {
+		note("held until they are ready: %d (see ready); parkbridge records list --source %s --state held", n, s.Source)
+	}
 	if s.Changed > 0 {
 		note("delivered records whose row was changed since: %d (see on_change)", s.Changed)
 	}

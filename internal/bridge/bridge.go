@@ -57,6 +57,9 @@ type Source struct {
 	Location *time.Location // of the days that reconcile counts; nil means UTC
 	Program  *mapping.Program
 	Poller   *capture.Poller
+	// ReadyTimeout is how long a row may be held (see [mapping.Program.Await])
+	// from when it was first seen; 0 means 168h.
+	ReadyTimeout time.Duration
 	// Reconcile says when a window is compared; nil means hourly for class client
 	// and never for class server.
 	Reconcile cron.Schedule
@@ -66,6 +69,7 @@ type Source struct {
 	mu         sync.Mutex
 	reader     Reader
 	server     string    // the identity of what reader is connected to
+	noneHeld   bool      // nothing was held at the last look
 	reconciled time.Time // when a reconcile last began; zero: not known
 }
 
@@ -250,6 +254,9 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	started := state.Started
 	if err := s.Poller.Poll(ctx, r, l, &state); err != nil {
 		return s.explained(err)
+	}
+	if err := l.readHeld(ctx, r, &state); err != nil {
+		return err
 	}
 	if !started || !l.reconcileDue(ctx, r, state) {
 		return nil

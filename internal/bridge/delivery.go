@@ -35,6 +35,7 @@ type delivery struct {
 	woken     chan struct{}
 	told      map[string]string // holders of other runs that were logged, by source
 	fresh     handed
+	late      []int64 // see reopened
 
 	// the conductor's own
 	verdict           // what answers say about the gate
@@ -252,7 +253,10 @@ func (d *delivery) sweep(ctx context.Context) error {
 			return nil
 		}
 		if d.sending == 0 && !d.isCapturing() && (d.limited() || d.exhausted()) {
-			return nil
+			if more, err := d.takeReopened(ctx); err != nil || !more {
+				return err
+			}
+			continue
 		}
 		select {
 		case a := <-d.answers:

@@ -42,7 +42,7 @@ func (d *delivery) hand(source string, in []ledger.New, fields []sink.Fields, ag
 		return
 	}
 	for i := range in {
-		if n := &in[i]; len(n.Problems) == 0 {
+		if n := &in[i]; len(n.Problems) == 0 && !n.Held {
 			h.records = append(h.records, d.record(ledger.Due{
 				ID: n.ID, Source: source, Hash: n.Hash, Fields: n.Fields, ParkUUID: n.ParkUUID, FlowNo: n.FlowNo, ParkingSerial: n.ParkingSerial,
 			}, fields[i]))

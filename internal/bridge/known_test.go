@@ -41,9 +41,12 @@ type booth struct {
 	ahead  time.Duration // how far the test has moved the clocks
 	cfg    sources.Config
 	capt   capture.Config
-	flow   string // the expression of flow_no
+	flow   string        // the expression of flow_no
+	ready  string        // the source's condition; with one, the table has a column reason, which fills the field
+	wait   time.Duration // its ready_timeout
 	serial int
 	hook   func(where string) error
+	asked  int              // keys of rows that were read by them
 	now    func() time.Time // of the bridge
 	ledger *ledger.Ledger
 	bridge *bridge.Bridge
@@ -102,12 +105,20 @@ func (b *booth) source() *bridge.Source {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
+	reason, set := mapping.Rule{Const: &operator}, mapping.Settings{Location: cfg.Location}
+	if b.ready != "" {
+		reason = mapping.Rule{Column: "reason", Default: &operator}
+	}
 	program := mapping.Compile(mapping.Rules{
 		"park_uuid": {Const: &lot}, "flow_no": {Expr: b.flow}, "parking_serial": {Column: "serial"}, "plate": {Column: "plate"},
-		"operate_time": {Column: "op"}, "operator": {Const: &operator}, "reason": {Const: &operator},
-	}, contract, mapping.Settings{Location: cfg.Location}, func(path, problem string) { b.t.Fatal(path, problem) })
+		"operate_time": {Column: "op"}, "operator": {Const: &operator}, "reason": reason,
+	}, contract, set, func(path, problem string) { b.t.Fatal(path, problem) })
+	if b.ready != "" {
+		require.NoError(b.t, program.Await(b.ready, set))
+	}
 	return &bridge.Source{
-		Name: cfg.Name, Table: cfg.Table, Shape: cfg.Shape(), Location: cfg.Location, Program: program,
+		ReadyTimeout: b.wait,
+		Name:         cfg.Name, Table: cfg.Table, Shape: cfg.Shape(), Location: cfg.Location, Program: program,
 		Poller: &capture.Poller{Config: capt, PageSize: cfg.PageSize, Start: cfg.Start, Boot: func() time.Duration { return capture.SinceBoot() + b.ahead }},
 		Open: func(ctx context.Context) (bridge.Reader, error) {
 			r, err := sources.Open(ctx, sources.NewRegistry(postgres.Driver(), mysql.Driver(), sqlite.Driver()), cfg, program.Needs())
@@ -169,6 +180,15 @@ func (s watchedSession) Page(ctx context.Context, in sources.Range, limit int) (
 		return sources.Page{}, err
 	}
 	return s.Session.Page(ctx, in, limit)
+}
+
+func (s watchedSession) ByKeys(ctx context.Context, keys []string) (sources.Page, error) {
+	s.b.asked += len(keys)
+	if err := s.at("keys"); err != nil {
+		return sources.Page{}, err
+	}
+	page, err := s.Session.ByKeys(ctx, keys)
+	return page, errors.Join(err, s.at("keys read"))
 }
 
 func (s watchedSession) Evidence(ctx context.Context) (sources.Evidence, error) {

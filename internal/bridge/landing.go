@@ -110,6 +110,7 @@ func (l *lander) write(ctx context.Context, to ledger.State, found *sifted) erro
 	if landed.Pending > 0 {
 		l.b.Log.Debug("landed rows", "source", l.s.Name, "rows", len(found.rows), "pending", landed.Pending)
 		if l.d != nil {
+			l.d.reopened(found.changes)
 			l.d.wake()
 			l.d.makeRoom(ctx)
 		}
@@ -156,7 +157,7 @@ func (l *lander) sift(page sources.Page, known map[string]ledger.Known) (*sifted
 		}
 		c := candidate{row: row, hash: hash, identity: identity}
 		if !found {
-			fields, content := l.content(c, 0)
+			fields, content := l.readied(c, 0)
 			l.tally.missing(content.Day, l.dry)
 			out.add(ledger.New{Key: row.Key, Content: content}, fields)
 			continue
@@ -199,6 +200,8 @@ type candidate struct {
 func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields sink.Fields, change *ledger.Change) {
 	change = &ledger.Change{ID: k.ID, Was: k.Hash, Key: c.row.Key}
 	switch {
+	case k.State == ledger.Held:
+		return nil, nil, l.compareHeld(c, k)
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, nil, change
 	case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):
@@ -212,7 +215,10 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields s
 		change.Rehash, change.Identity = c.hash, c.identity
 		return nil, nil, change
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
-		fields, content := l.content(c, k.Revision+1)
+		fields, content := l.readied(c, k.Revision+1)
+		if content.Held {
+			return nil, nil, nil // until it is ready
+		}
 		if k.Seen == "" {
 			change = nil // else it was counted as changed, and is no more
 		}
@@ -224,7 +230,10 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields s
 		change.Seen = c.hash
 		return nil, nil, change
 	}
-	_, content := l.content(c, k.Revision)
+	_, content := l.readied(c, k.Revision)
+	if content.Held {
+		return nil, nil, nil // a row that was ready once stays as it was then, until it is ready again
+	}
 	change.To = &content
 	return nil, nil, change
 }

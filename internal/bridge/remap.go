@@ -3,46 +3,87 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
+	"parkbridge/sources"
 )
 
 // Remap maps a record again from its stored columns and takes it back to
-// pending, or leaves it invalid with the problems it now has. Columns that a
-// mended mapping needs and the ledger does not hold are read from the source.
+// pending, or leaves it invalid with the problems it now has, or held where its
+// row is not ready. Columns that a mended mapping needs and the ledger does not
+// hold are read from the source, and so is a row that was not ready.
 func (b *Bridge) Remap(ctx context.Context, s *Source, r ledger.Record) (state string, problems []ledger.Problem, err error) {
-	m, err := b.remap(ctx, s, r)
+	return b.reopen(ctx, s, r, false)
+}
+
+// Force is [Bridge.Remap] for a row that is sent as it is, ready or not.
+func (b *Bridge) Force(ctx context.Context, s *Source, r ledger.Record) (state string, problems []ledger.Problem, err error) {
+	return b.reopen(ctx, s, r, true)
+}
+
+func (b *Bridge) reopen(ctx context.Context, s *Source, r ledger.Record, force bool) (state string, problems []ledger.Problem, err error) {
+	m, err := b.remap(ctx, s, r, force)
 	if err != nil {
 		return "", nil, fmt.Errorf("retrying record %d: %w", r.ID, err)
 	}
 	return b.Ledger.Reopen(ctx, r, m)
 }
 
-func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record) (m ledger.Content, err error) {
+func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record, force bool) (m ledger.Content, err error) {
 	// The row was read before now: a time that was too far ahead then may have come.
 	origin := mapping.Origin{Revision: r.Revision, Table: r.Table, Now: b.Now()}
 	mapper := s.mapper(s.Program.Columns())
 	values, missing := s.Program.Stored(r.Columns)
-	if missing == nil {
+	unready := wasNotReady(r)
+	if missing != nil || unready {
+		page, there, err := b.readAgain(ctx, s, r, missing)
+		switch {
+		case err != nil:
+			return m, err
+		case there:
+			values = page.Rows[0].Values
+			_, m = mapper.content(values, origin)
+		case len(r.Columns) == 0:
+			return ledger.Content{Mapped: gone()}, nil
+		case missing != nil:
+			return ledger.Content{Mapped: ledger.Mapped{Problems: []ledger.Problem{{
+				Field:   strings.Join(missing, ", "),
+				Problem: "the mapping now needs this column, which was not stored when the row was read, and the row is no longer in the source",
+			}}}}, nil
+		case !force:
+			return ledger.Content{Mapped: gone()}, nil // its columns stay, for force
+		}
+	}
+	if m.Hash == "" { // from what is stored
 		_, m = mapper.mapped(values, origin)
+	}
+	if force || !unready {
+		return m, nil // what was ready once is so for good
+	}
+	_, waiting := s.awaited(values, origin, nil, m)
+	if waiting.Held && s.expired(r.FirstSeenAt, b.Now()) {
+		m.Mapped = s.tooLate()
 		return m, nil
 	}
+	return waiting, nil
+}
+
+// wasNotReady reports that a record's row was not ready when it was read: nothing
+// is stored of it, or what was so before.
+func wasNotReady(r ledger.Record) bool {
+	return len(r.Columns) == 0 || slices.ContainsFunc(r.Problems, func(p ledger.Problem) bool { return p.Field == mapping.FieldReady })
+}
+
+func (b *Bridge) readAgain(ctx context.Context, s *Source, r ledger.Record, missing []string) (page sources.Page, there bool, err error) {
 	reader, _, err := s.connected(ctx)
+	if err != nil && len(r.Columns) > 0 && missing != nil {
+		return page, false, fmt.Errorf("the mapping now needs %s, which was not stored, so the row must be read again: %w", strings.Join(missing, ", "), err)
+	}
 	if err != nil {
-		return m, fmt.Errorf("the mapping now needs %s, which was not stored, so the row must be read again: %w", strings.Join(missing, ", "), err)
+		return page, false, fmt.Errorf("the row was not ready, so it must be read again: %w", err)
 	}
-	page, ok, err := reader.ByKey(ctx, r.Key)
-	if err != nil {
-		return m, err
-	}
-	if !ok {
-		return ledger.Content{Mapped: ledger.Mapped{Problems: []ledger.Problem{{
-			Field:   strings.Join(missing, ", "),
-			Problem: "the mapping now needs this column, which was not stored when the row was read, and the row is no longer in the source",
-		}}}}, nil
-	}
-	_, m = mapper.content(page.Rows[0].Values, origin)
-	return m, nil
+	return reader.ByKey(ctx, r.Key)
 }

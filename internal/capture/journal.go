@@ -39,6 +39,9 @@ type Journal struct {
 	// Restored is set while the table is known to be an older copy, or another one,
 	// under the mark: nothing is read until a person has said where to go on.
 	Restored *RestoredError `json:"restored,omitempty"`
+	// HeldAfter is the last held record that was read again, where there are more
+	// than one run reads; 0: the next run begins at the first.
+	HeldAfter int64 `json:"held_after,omitempty"`
 	// Hours holds one mark an hour, oldest first, so that a length of time means
 	// something for cursors that are no times.
 	Hours []Hour `json:"hours,omitempty"`

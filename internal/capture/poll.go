@@ -232,13 +232,28 @@ func (p *poll) fetch(ctx context.Context, in sources.Range, size int, wait time.
 }
 
 // rest is how long the source is left alone after a page.
-func (c Config) rest(page fetched) time.Duration {
+func (c Config) rest(page fetched) time.Duration { return c.restAfter(len(page.page.Rows), page.begun) }
+
+func (c Config) restAfter(rows int, begun time.Time) time.Duration {
 	wait := c.PagePause
 	if c.ReadLimit > 0 {
-		share := time.Duration(len(page.page.Rows)) * time.Second / time.Duration(c.ReadLimit)
-		wait = max(wait, share-time.Since(page.begun))
+		share := time.Duration(rows) * time.Second / time.Duration(c.ReadLimit)
+		wait = max(wait, share-time.Since(begun))
 	}
 	return wait
+}
+
+// Pause leaves the source alone after rows that were asked for at a time, as long
+// as the config says, or until ctx ends.
+func (c Config) Pause(ctx context.Context, rows int, begun time.Time) error {
+	timer := time.NewTimer(max(0, c.restAfter(rows, begun)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // read reads a zone, and lands its pages; where that is certain to be wanted, the

@@ -207,6 +207,7 @@ func TestSources(t *testing.T) {
 				"no-connection":     noConnection,
 				"bad-where":         badWhere,
 				"bad-rows":          badRows,
+				"not-ready":         notReady,
 				"none-maps":         noneMaps,
 				"key-not-unique":    keyNotUnique,
 				"key-may-be-null":   keyMayBeNull,

@@ -28,9 +28,15 @@ const (
 type seenFlow struct{ source, key string }
 
 // Map maps a row as a run would that read it now, but for what only the ledger
-// knows.
-func Map(p *mapping.Program, table string, revision int, now time.Time, values []sources.Value) (map[string]string, []mapping.FieldError) {
-	return p.Map(values, mapping.Origin{Revision: revision, Table: table, Now: now})
+// knows. A row that is not ready would be held, whatever it maps to.
+func Map(p *mapping.Program, table string, revision int, now time.Time, values []sources.Value) (fields map[string]string, problems []mapping.FieldError, ready bool) {
+	origin := mapping.Origin{Revision: revision, Table: table, Now: now}
+	fields, problems = p.Map(values, origin)
+	ready, problem := p.Ready(values, origin)
+	if problem != nil {
+		return nil, append(problems, *problem), true
+	}
+	return fields, problems, ready
 }
 
 // checkMapping maps the newest rows, and looks at what comes of them.
@@ -44,14 +50,24 @@ func (s *source) checkMapping() {
 	serials := map[string]int{}
 	var newest time.Time
 	mapped, twice := 0, ""
-	clashes := 0
+	clashes, held, nulls, unknown := 0, 0, 0, 0
 	for _, row := range rows {
-		fields, errs := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
+		fields, errs, ready := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
+		if !ready {
+			held++
+			continue
+		}
 		for _, e := range errs {
 			found.add(e, row.Key)
+			if e.Field == mapping.FieldReady {
+				unknown++
+			}
 		}
 		if errs != nil {
 			continue
+		}
+		if slices.ContainsFunc(s.Program.Reads(mapping.FieldReady), func(at int) bool { return row.Values[at].IsNull() }) {
+			nulls++
 		}
 		mapped++
 		serials[fields[sink.FieldParkingSerial]]++
@@ -65,7 +81,11 @@ func (s *source) checkMapping() {
 			}
 		}
 	}
-	s.tellMapped(found, mapped, newest)
+	s.tellReady(held, len(rows), nulls, unknown)
+	if held == len(rows) {
+		return
+	}
+	s.tellMapped(found, mapped, len(rows)-held, newest)
 	if clashes > 0 {
 		s.fail("flow_no", Config, do("make flow_no of what identifies a row, such as { expr: '\"EX\" + string(id)' }, with something of the source's own before it; the platform ignores the second of two, and parkbridge keeps it as invalid"),
 			"a flow_no is made twice, in %s: %s", ofNewest(clashes, len(rows)), twice)
@@ -91,11 +111,31 @@ func (s *source) clash(fields map[string]string, key string) string {
 	return fmt.Sprintf("%s, of key %s and of %s", flow, key, other)
 }
 
+// tellReady tells how many rows would be held, and how many are ready with a NULL
+// in a column that the condition names: NULL is another value than "". Of unknown
+// rows it tells neither.
+func (s *source) tellReady(held, all, nulls, unknown int) {
+	switch {
+	case s.Ready == "":
+	case nulls > 0 && !strings.Contains(s.Ready, "nil") && !strings.Contains(s.Ready, "??"):
+		s.warn("ready", do(`if such rows are not to be sent yet, say what NULL counts as, as in (column ?? "") != ""`),
+			`not ready yet, and would be held: %s; but %d are ready though a column of ready is NULL, which is another value than ""`, ofNewest(held, all), nulls)
+	case held == all:
+		s.warn("ready", do("see whether the expression says what is meant: parkbridge preview --source "+s.Name+" shows what the columns hold"), "none of the newest %d rows is ready, and so none would be sent", all)
+	case held > 0:
+		s.ok("ready", "not ready yet, and would be held: %s", ofNewest(held, all))
+	case unknown == 0:
+		s.ok("ready", "all of the newest %d rows", all)
+	}
+}
+
 // tellMapped tells how many rows map, how old the newest is, and each distinct
 // problem once.
-func (s *source) tellMapped(found problems, mapped int, newest time.Time) {
-	all := len(s.sample.Rows)
+func (s *source) tellMapped(found problems, mapped, all int, newest time.Time) {
 	text := fmt.Sprintf("%s map", ofNewest(mapped, all))
+	if all < len(s.sample.Rows) {
+		text = fmt.Sprintf("of %d rows that are ready %d map", all, mapped)
+	}
 	since := s.c.Now().Sub(newest)
 	if mapped > 0 {
 		text += "; the newest release is of " + newest.In(s.Location).Format("2006-01-02 15:04") + " by the lot's clock, " + age(since)
@@ -213,7 +253,7 @@ func (p problems) list() []*problem {
 }
 
 // personal are the fields whose values are no one else's business.
-var personal = []string{sink.FieldPlate, "operator"}
+var personal = []string{sink.FieldPlate, "operator", mapping.FieldReady}
 
 func (p *problem) String() string {
 	text := p.Problem

@@ -131,6 +131,21 @@ func badRows(t *testing.T, s *stand) string {
 `)
 }
 
+func notReady(t *testing.T, s *stand) string {
+	s.makeTable(t, "pass", "why VARCHAR(20)")
+	if s.Driver == "mysql" {
+		s.GrantProcess(t)
+	}
+	s.insert(t, "pass", 50, func(i int) map[string]string {
+		return map[string]string{"why": map[int]string{1: "NULL", 2: "''"}[i%10] + map[bool]string{true: "'抬杆'"}[i%10 > 2 || i%10 == 0]}
+	})
+	ready := func(condition string) string {
+		return s.look(t, s.DSN, byID+"\n    ready: '"+condition+"'"+fields)
+	}
+	return ready(`(why ?? "") != ""`) + "--- with NULL forgotten\n" + ready(`why != ""`) +
+		"--- never ready\n" + ready(`why == "x"`) + "--- always ready\n" + ready("id > 0") + "--- no condition\n" + ready("why")
+}
+
 func noneMaps(t *testing.T, s *stand) string {
 	s.makeTable(t, "pass")
 	s.insert(t, "pass", 5, nil)

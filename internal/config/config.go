@@ -56,6 +56,12 @@ type Source struct {
 	Capture capture.Config `yaml:",inline"`
 	// Schedule is a cron line for `run`: five fields, six with seconds, or @every.
 	Schedule string `yaml:"schedule"`
+	// Ready is an expression over the row's columns: a row is held back until it is
+	// true. Empty means that every row is ready.
+	Ready string `yaml:"ready"`
+	// ReadyTimeout is how long a row is held back before it is set aside as invalid;
+	// 0 means 168h.
+	ReadyTimeout time.Duration `yaml:"ready_timeout"`
 	// Mapping says which column fills which field of the gate.
 	Mapping mapping.Rules `yaml:"mapping"`
 
@@ -275,6 +281,12 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	if s.MaxFuture == 0 {
 		s.MaxFuture = 24 * time.Hour
 	}
+	if s.ReadyTimeout < 0 {
+		report("ready_timeout", "must not be negative; it is how long a row is held back, 168h where it is left out")
+	}
+	if s.ReadyTimeout == 0 {
+		s.ReadyTimeout = 168 * time.Hour
+	}
 	if s.Name != "" && !isName(s.Name) {
 		report("name", "must be letters, digits, dots, dashes and underscores, 64 at most")
 	}
@@ -326,9 +338,15 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
-	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture}, func(path, problem string) {
+	settings := mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture}
+	s.Program = mapping.Compile(rules, contract, settings, func(path, problem string) {
 		report(strings.TrimSuffix("mapping."+path, "."), problem)
 	})
+	if s.Ready != "" {
+		if err := s.Program.Await(s.Ready, settings); err != nil {
+			report("ready", err.Error())
+		}
+	}
 	if s.Capture.OnChange == capture.ChangeResend && !s.Program.UsesRevision(sink.FieldFlowNo) {
 		report("on_change", `cannot be resend, because the mapping gives a changed row the flow_no it had, and the platform ignores a second one; let flow_no tell revisions apart, such as { expr: '"EX" + string(id) + (revision > 0 ? "-" + string(revision) : "")' }`)
 	}
@@ -402,6 +420,9 @@ func (c *Config) Wrap(err error) error {
 			continue
 		}
 		path := fmt.Sprintf("sources[%d].%s", i, ce.Key)
+		if ce.Column != "" && strings.Contains(c.Sources[i].Ready, ce.Column) {
+			path = fmt.Sprintf("sources[%d].ready", i)
+		}
 		for field, rule := range c.Sources[i].Mapping {
 			if ce.Column != "" && (rule.Column == ce.Column || strings.Contains(rule.Expr, ce.Column)) {
 				path = fmt.Sprintf("sources[%d].mapping.%s", i, field)

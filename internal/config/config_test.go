@@ -112,6 +112,29 @@ func TestMaxFuture(t *testing.T) {
 	}
 }
 
+func TestReady(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, good)
+	require.NoError(t, err)
+	require.Empty(t, c.Sources[0].Program.Condition())
+	require.Equal(t, 168*time.Hour, c.Sources[0].ReadyTimeout)
+	c, err = load(t, strings.Replace(good, "    start: 01\n", "    start: 01\n    ready: '(reason ?? \"\") != \"\" && done == 1'\n    ready_timeout: 48h\n", 1))
+	require.NoError(t, err)
+	require.Equal(t, 48*time.Hour, c.Sources[0].ReadyTimeout)
+	require.Contains(t, c.Sources[0].Program.Columns(), "done", "what it names is read too")
+	place := c.Wrap(&sources.ConfigError{Source: "north-gate", Key: "mapping", Column: "done", Problem: "is not there"})
+	require.Equal(t, []string{"config.yaml:13:5: sources[0].ready is not there"}, lines(place))
+	for line, want := range map[string]string{
+		"ready: upper(reason)": `config.yaml:13:5: sources[0].ready must be true or false for each row, such as (reason ?? "") != "", and gives a text`,
+		"ready: 'reason !='":   "config.yaml:13:5: sources[0].ready unexpected token EOF (1:9)",
+		"ready_timeout: -1h":   "config.yaml:13:5: sources[0].ready_timeout must not be negative; it is how long a row is held back, 168h where it is left out",
+		"ready_timeout: 7d":    `config.yaml:13:20: sources[0].ready_timeout "7d" is not a duration such as 10s, 5m or 24h`,
+	} {
+		_, err = load(t, strings.Replace(good, "    start: 01\n", "    start: 01\n    "+line+"\n", 1))
+		require.Equal(t, []string{want}, lines(err))
+	}
+}
+
 // One file, many mistakes: all of them come back, each with its place.
 func TestEveryMistakeAtOnce(t *testing.T) {
 	t.Parallel()

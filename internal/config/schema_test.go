@@ -357,6 +357,8 @@ func TestSchemaRefusesWhatIsWrong(t *testing.T) {
 		"sources: [{ charset: [a] }]",
 		"sources: [{ page_size: many }]",
 		"sources: [{ max_future: tomorrow }]",
+		"sources: [{ ready: [a] }]",
+		"sources: [{ ready_timeout: 7d }]",
 		"sources: [{ reconcile: { window: 1 day } }]",
 		"sources: [{ reconcile: hourly }]",
 		"sources: [{ on_change: send }]",

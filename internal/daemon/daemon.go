@@ -86,7 +86,7 @@ func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bri
 		table = "query"
 	}
 	return &bridge.Source{
-		Name: s.Name, Table: table, Shape: s.Shape(), Location: s.Location, Program: s.Program, Reconcile: s.ReconcileCron,
+		Name: s.Name, Table: table, Shape: s.Shape(), Location: s.Location, Program: s.Program, ReadyTimeout: s.ReadyTimeout, Reconcile: s.ReconcileCron,
 		Poller: &capture.Poller{Config: s.Capture, PageSize: s.PageSize, Start: s.Start},
 		Open: func(ctx context.Context) (bridge.Reader, error) {
 			r, err := sources.Open(ctx, drivers, s.Config, s.Program.Needs())

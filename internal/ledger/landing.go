@@ -14,6 +14,7 @@ import (
 // States of a record. The drawing in docs/states.md shows what leads where.
 const (
 	Pending   = "pending"   // to be sent
+	Held      = "held"      // its row is not ready to be sent
 	Delivered = "delivered" // the platform has it
 	Rejected  = "rejected"  // the platform will not take it as it is
 	Invalid   = "invalid"   // it does not map
@@ -21,7 +22,7 @@ const (
 )
 
 // States lists them all, in the order of tables.
-var States = []string{Pending, Delivered, Rejected, Invalid, Dismissed}
+var States = []string{Pending, Held, Delivered, Rejected, Invalid, Dismissed}
 
 // special are the states that few records are in, as their index has them.
 const special = "state <> 'pending' AND state <> 'delivered'"
@@ -39,6 +40,8 @@ type Mapped struct {
 	FlowNo        string
 	ParkingSerial string
 	Problems      []Problem
+	// Held tells that the row is not ready: there are neither.
+	Held bool
 }
 
 // Content is a row as read and what was made of it.
@@ -79,6 +82,9 @@ type Change struct {
 	// To replaces the content of a record that was not delivered; nil leaves it.
 	To  *Content
 	Key string // of the row, with To
+	// Held tells that the record was held. One that is not any more, because a
+	// person has ended or retried it, is left alone.
+	Held bool
 	// Seen notes that a delivered record's row is another by now.
 	Seen string
 	// Rehash is the hash of the same content under another list of columns.
@@ -261,6 +267,9 @@ func (out *Landed) count(state string) {
 
 // encode gives the state a mapped row begins in, and its JSON.
 func (m *Mapped) encode() (state string, fields, problems any, err error) {
+	if m.Held {
+		return Held, nil, nil, nil
+	}
 	if len(m.Problems) > 0 {
 		b, err := json.Marshal(m.Problems)
 		return Invalid, nil, string(b), err

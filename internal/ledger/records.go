@@ -198,7 +198,7 @@ func (l *Ledger) Find(ctx context.Context, name string) ([]Record, error) {
 	return out, nil
 }
 
-// Reopen takes a rejected or invalid record, mapped again, back to pending or,
+// Reopen takes a held, rejected or invalid record, mapped again, back to pending or,
 // where it still does not map, to invalid. Columns and hashes replace the stored
 // row where it was read again; where they are empty, it stays. state is the one
 // it now has.
@@ -219,9 +219,13 @@ func (l *Ledger) Reopen(ctx context.Context, r Record, m Content) (state string,
 		if err := changedOne(tx.ExecContext(ctx, `UPDATE record SET state = ?, attempts = 0, next_attempt_at = ?, last_attempt_at = NULL,
 			code = NULL, message = NULL, hint = NULL, http_status = NULL, lot_id = ?, flow_no = ?, parking_serial = ?, errors = ?,
 			content_hash = COALESCE(?, content_hash), identity_hash = COALESCE(?, identity_hash), day = ?, note = NULL
-			WHERE id = ? AND state IN ('rejected', 'invalid', 'dismissed')`,
+			WHERE id = ? AND state IN ('held', 'rejected', 'invalid', 'dismissed')`,
 			state, stamp(l.now()), lot, null(m.FlowNo), null(m.ParkingSerial), problemJSON,
 			blob(m.Hash), blob(m.Identity), null(m.Day), r.ID)); err != nil {
+			return err
+		}
+		if m.Held {
+			_, err := tx.ExecContext(ctx, "DELETE FROM payload WHERE id = ?", r.ID)
 			return err
 		}
 		return w.keep(ctx, r.ID, null(string(m.Columns)), fields)
@@ -250,7 +254,7 @@ func (l *Ledger) HurryUp(ctx context.Context, id int64) error {
 // Dismiss ends a record by a person's decision.
 func (l *Ledger) Dismiss(ctx context.Context, id int64, note string) error {
 	err := l.tx(ctx, func(tx *sql.Conn) error {
-		return changedOne(tx.ExecContext(ctx, "UPDATE record SET state = 'dismissed', note = ? WHERE id = ? AND state IN ('pending', 'rejected', 'invalid')", note, id))
+		return changedOne(tx.ExecContext(ctx, "UPDATE record SET state = 'dismissed', note = ? WHERE id = ? AND state IN ('held', 'pending', 'rejected', 'invalid')", note, id))
 	})
 	if err != nil {
 		return fmt.Errorf("dismissing record %d: %w", id, err)

@@ -52,7 +52,7 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 			_, err = w.l.stmts.record.ExecContext(ctx, r.ID, origin, r.Key, max(r.Generation, 1), r.Revision, []byte(r.Hash), blob(r.Identity), null(r.Day),
 				lot, null(r.FlowNo), null(r.ParkingSerial), state, w.now, w.now, problems)
 		}
-		if err == nil {
+		if err == nil && !r.Held {
 			err = payloads.add(ctx, r.ID, string(r.Columns), fields)
 		}
 		if err != nil {
@@ -115,6 +115,8 @@ func (w *writing) change(ctx context.Context, in *Landing, out *Landed) error {
 		c := &in.Changes[i]
 		var err error
 		switch {
+		case c.Held:
+			err = w.held(ctx, c, out)
 		case c.To != nil:
 			err = w.replace(ctx, c, out)
 		case c.Rehash != "":

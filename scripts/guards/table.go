@@ -177,6 +177,42 @@ var guards = []guard{
 		ledgerPkg, "TestAnswerToAReplacedContent",
 	},
 	{
+		"held-is-not-sent", "internal/bridge/handed.go", "len(n.Problems) == 0 && !n.Held {", "len(n.Problems) == 0 {",
+		bridgePkg, "TestHeld/filled_in_later",
+	},
+	{
+		"held-is-read-again", "internal/bridge/bridge.go", "if err := l.readHeld(ctx, r, &state); err != nil {", "if false {",
+		bridgePkg, "TestHeld/filled_in_later",
+	},
+	{
+		"held-in-turns", "internal/bridge/held.go", "state.Journal.HeldAfter = last", "state.Journal.HeldAfter = 0",
+		bridgePkg, "TestHeld/many",
+	},
+	{
+		"held-and-locked", "internal/bridge/held.go", "unread[keys[0]] = true", "_ = keys",
+		bridgePkg, "TestHeldAndLocked",
+	},
+	{
+		"released-at-once", "internal/bridge/held.go", "if len(ids) == 0 || d.limited()", "if true || d.limited()",
+		bridgePkg, "TestHeld/the_mark_is_not_stalled",
+	},
+	{
+		"ready-in-time", "internal/bridge/held.go", "return !now.Before(seen.Add(s.readyTimeout()))", "return false",
+		bridgePkg, "TestHeld/not_in_time",
+	},
+	{
+		"ready-once", "internal/bridge/landing.go", "return nil, nil, nil // a row that was ready once", "change.Key += \"\" // a row that was ready once",
+		bridgePkg, "TestHeld/stays_as_it_was_ready",
+	},
+	{
+		"not-half-edited", "internal/bridge/landing.go", "return nil, nil, nil // until it is ready", "row = nil // until it is ready",
+		bridgePkg, "TestHeld/sent_again",
+	},
+	{
+		"held-until-a-person", "internal/ledger/held.go", "AND content_hash = ? AND state = 'held'`,", "AND content_hash = ?`,",
+		bridgePkg, "TestHeld/by_a_person",
+	},
+	{
 		"one-type", "sources/types.go", "return kinds > 1 || apart", "return kinds > 9 && apart",
 		sourcesPkg, "TestInspect/sqlite/stored_types",
 	},
