@@ -124,7 +124,7 @@ func TestTrouble(t *testing.T) {
 	for i := range problemsTold + 3 {
 		many.add(mapping.FieldError{Field: fmt.Sprintf("field_%02d", i), Problem: "does not do"}, "17")
 	}
-	s.tellMapped(many, 60, now)
+	s.tellMapped(many, 60, 100, now)
 
 	all.WriteString("--- the gate's own settings\n")
 	checker := &Checker{Now: func() time.Time { return now }, Tell: func(r Result) { write(&all, r) }}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -144,12 +145,18 @@ func (d *db) Columns(ctx context.Context, list, from string) ([]sources.Column, 
 			}
 			return err
 		}
-		for _, f := range rows.FieldDescriptions() {
-			var name string
-			if err := c.QueryRow(ctx, "SELECT format_type($1::oid, $2::int4)", int64(f.DataTypeOID), f.TypeModifier).Scan(&name); err != nil {
-				return err
-			}
-			columns = append(columns, column(f, name))
+		fields := slices.Clone(rows.FieldDescriptions()) // the next query has the same room
+		oids, modifiers := make([]int64, len(fields)), make([]int32, len(fields))
+		for i, f := range fields {
+			oids[i], modifiers[i] = int64(f.DataTypeOID), f.TypeModifier
+		}
+		var names []string
+		if err := c.QueryRow(ctx, "SELECT array_agg(format_type(o::oid, m) ORDER BY n) FROM unnest($1::int8[], $2::int4[]) WITH ORDINALITY AS t (o, m, n)",
+			oids, modifiers).Scan(&names); err != nil {
+			return err
+		}
+		for i, f := range fields {
+			columns = append(columns, column(f, names[i]))
 		}
 		return nil
 	})
