@@ -149,13 +149,15 @@ func (s *Lease) check(ctx context.Context, token *sql.Stmt) error {
 	return nil
 }
 
+const readMark = "SELECT mark, floor, journal, seen, config_hash, fingerprint, version FROM high_water_mark WHERE source = ?"
+
 const leaseToken = "SELECT lease_token FROM high_water_mark WHERE source = ?"
 
 // Mark reads where a source stands. A source never read has Started false.
 func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
 	var m Mark
 	var mark, floor, shape string
-	err := l.read.QueryRowContext(ctx, "SELECT mark, floor, journal, seen, config_hash, fingerprint, version FROM high_water_mark WHERE source = ?", source).
+	err := l.stmts.mark.QueryRowContext(ctx, source).
 		Scan(&mark, &floor, &m.Journal, &m.Seen, &shape, &m.Server, &m.version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, nil

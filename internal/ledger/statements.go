@@ -18,7 +18,7 @@ type statements struct {
 	lease             *sql.Stmt
 	runDelivered      *sql.Stmt
 	sink              *sql.Stmt
-	leaseRead         *sql.Stmt
+	leaseRead, mark   *sql.Stmt // of the connections that read
 	all               []*sql.Stmt
 }
 
@@ -47,10 +47,16 @@ func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB)
 		}
 		s.all = append(s.all, *one.stmt)
 	}
-	if s.leaseRead, err = read.PrepareContext(ctx, leaseToken); err == nil {
-		s.all = append(s.all, s.leaseRead)
+	for _, one := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{{&s.leaseRead, leaseToken}, {&s.mark, readMark}} {
+		if *one.stmt, err = read.PrepareContext(ctx, one.query); err != nil {
+			return err
+		}
+		s.all = append(s.all, *one.stmt)
 	}
-	return err
+	return nil
 }
 
 func (s *statements) close() (err error) {
