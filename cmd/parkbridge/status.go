@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"parkbridge/internal/bridge"
@@ -47,6 +48,14 @@ func (a *app) statusCommand() *cobra.Command {
 type statusJSON struct {
 	Sources []sourceJSON `json:"sources"`
 	Sink    sinkJSON     `json:"sink"`
+	Ledger  ledgerJSON   `json:"ledger"`
+}
+
+// ledgerJSON is in bytes; the room of what was wiped is free for new records.
+type ledgerJSON struct {
+	File string `json:"file"`
+	Size int64  `json:"size"`
+	Free int64  `json:"free"`
 }
 
 type sourceJSON struct {
@@ -128,7 +137,11 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 	if err != nil {
 		return err
 	}
-	out := statusJSON{Sources: []sourceJSON{}, Sink: sinkAsJSON(sink)}
+	size, free, err := app.Ledger.Size(ctx)
+	if err != nil {
+		return err
+	}
+	out := statusJSON{Sources: []sourceJSON{}, Sink: sinkAsJSON(sink), Ledger: ledgerJSON{app.Ledger.Path(), size, free}}
 	var notes []string
 	t := a.table("SOURCE", "MARK", ">PENDING", ">DELIVERED", ">REJECTED", ">INVALID", ">DISMISSED", "OLDEST PENDING", "LAST RUN", "RESULT")
 	for _, src := range app.Bridge.Sources {
@@ -161,6 +174,7 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		fmt.Fprintln(a.stdout, note)
 	}
 	a.printSink(sink)
+	fmt.Fprintf(a.stdout, "ledger: %s, %s, %s of it free for new records\n", app.Ledger.Path(), humanize.IBytes(uint64(size)), humanize.IBytes(uint64(free)))
 	return nil
 }
 

@@ -69,7 +69,7 @@ type Ledger struct {
 	// writers queue at order, and not inside SQLite.
 	write *sql.Conn
 	order sync.Mutex // held by a transaction and what follows it
-	stmts statements // of write
+	stmts statements
 	read  *sql.DB
 	now   func() time.Time
 	// Created tells that Open has made the ledger, for there was none.
@@ -132,7 +132,10 @@ func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 	if err := l.verify(ctx); err != nil {
 		return err
 	}
-	return l.stmts.prepare(ctx, l.write, l.read)
+	if err := l.stmts.prepareRead(ctx, l.read); err != nil {
+		return err
+	}
+	return l.stmts.prepareWrite(ctx, l.write)
 }
 
 // openWriter opens the one writing connection. synchronous=FULL: what a
@@ -278,6 +281,25 @@ func (l *Ledger) Close() error {
 
 // Path is the ledger's file.
 func (l *Ledger) Path() string { return l.path }
+
+// Size is how large the ledger is, its log included, and how much of that is
+// free for new records, both in bytes.
+func (l *Ledger) Size(ctx context.Context) (size, free int64, err error) {
+	for _, name := range []string{l.path, l.path + "-wal"} {
+		info, err := os.Stat(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, 0, fmt.Errorf("measuring the ledger: %w", err)
+		}
+		if err == nil {
+			size += info.Size()
+		}
+	}
+	err = l.read.QueryRowContext(ctx, "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").Scan(&free)
+	if err != nil {
+		return 0, 0, fmt.Errorf("measuring the ledger: %w", classed(err))
+	}
+	return size, free, nil
+}
 
 // tx runs f in one writing transaction.
 func (l *Ledger) tx(ctx context.Context, f func(*sql.Conn) error) error { return l.txThen(ctx, f, nil) }

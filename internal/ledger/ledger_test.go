@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -450,6 +451,50 @@ func TestSinkStateSurvives(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, ledger.SinkOK, got.State)
 	require.Empty(t, got.RejectedRun)
+}
+
+// A closed ledger is one file: nothing keeps a connection.
+func TestClosedIsOneFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "l.db")
+	l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now, true)
+	require.NoError(t, err)
+	lease, err := l.Acquire(t.Context(), "gate")
+	require.NoError(t, err)
+	require.NoError(t, lease.Release(t.Context()))
+	require.FileExists(t, path+"-wal")
+	require.NoError(t, l.Close())
+	require.NoFileExists(t, path+"-wal")
+}
+
+// A ledger says how large it is, and what is wiped is room for new records.
+func TestSize(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	var rows []ledger.New
+	for i := range 2000 {
+		rows = append(rows, row(fmt.Sprint(i), fmt.Sprint("F", i)))
+		rows[i].Columns = []byte(`{"reason":"` + strings.Repeat("x", 500) + `"}`)
+	}
+	out := f.land(t, "2000", rows...)
+	require.Equal(t, 2000, out.Pending)
+	before, free, err := f.Size(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, before, int64(1_000_000))
+	require.Less(t, free, before/10)
+	for chunk := range slices.Chunk(rows, 500) {
+		var all []ledger.Settlement
+		for i := range chunk {
+			all = append(all, ledger.Settlement{Due: &ledger.Due{ID: chunk[i].ID, Source: "gate", Hash: chunk[i].Hash}, State: ledger.Delivered, Attempted: true, At: f.clock.Now(), Code: "1001"})
+		}
+		require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, nil, all, nil))
+	}
+	wiped, err := f.Wipe(t.Context(), f.clock.Now().Add(time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, 2000, wiped)
+	_, free, err = f.Size(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, free, int64(1_000_000))
 }
 
 func BenchmarkLand(b *testing.B) {

@@ -40,6 +40,9 @@ func Look(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error
 	if err == nil {
 		err = l.verify(ctx)
 	}
+	if err == nil {
+		err = l.stmts.prepareRead(ctx, db)
+	}
 	if err != nil {
 		_ = l.Close() // the first error tells more
 		return nil, fmt.Errorf("reading the ledger %s: %w", path, classed(err))

@@ -22,9 +22,9 @@ type statements struct {
 	all               []*sql.Stmt
 }
 
-// prepare readies the statements. They must be closed, or SQLite keeps the
-// connection.
-func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB) (err error) {
+// prepareWrite readies the statements that write, and prepareRead those that
+// read. They must be closed, or SQLite keeps the connection.
+func (s *statements) prepareWrite(ctx context.Context, write *sql.Conn) (err error) {
 	for _, one := range []struct {
 		stmt  **sql.Stmt
 		query string
@@ -47,6 +47,10 @@ func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB)
 		}
 		s.all = append(s.all, *one.stmt)
 	}
+	return nil
+}
+
+func (s *statements) prepareRead(ctx context.Context, read *sql.DB) (err error) {
 	for _, one := range []struct {
 		stmt  **sql.Stmt
 		query string
