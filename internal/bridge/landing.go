@@ -19,11 +19,15 @@ type lander struct {
 	mapper *mapper
 	lease  *ledger.Lease
 	mark   ledger.Mark // as it is stored
-	server string      // what the source is connected to
-	d      *delivery   // is told what has landed; nil: nobody is
-	read   int         // rows read that no landing has counted yet
-	tally  *tally      // what a reconcile counts; nil: there is none
-	dry    bool        // nothing is written
+	server string      // what the source is connected to; "" for a table of a series, whose source knows
+	// generation is that of new records, and tables tells of which period an earlier
+	// one was; nil: there is none.
+	generation int
+	tables     []ledger.TableMark
+	d          *delivery // is told what has landed; nil: nobody is
+	read       int       // rows read that no landing has counted yet
+	tally      *tally    // what a reconcile counts; nil: there is none
+	dry        bool      // nothing is written
 }
 
 // Land lands what is new in a page, in one transaction with the state.
@@ -97,7 +101,7 @@ func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (kn
 	}
 	k, ok := records[row.Key]
 	known = ok && !otherRow(k, l.mapper.identityOf(row.Values))
-	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, most)
+	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, l.generation, most)
 	return known, newest, err
 }
 
@@ -129,10 +133,10 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, ch
 			continue
 		}
 		c := candidate{row: row, hash: hash, identity: identity}
-		if !found {
-			fields, content := l.content(c, 0)
+		if !found || l.refilled(c, k) {
+			fields, content := l.content(c, 0, l.generation)
 			l.tally.missing(content.Day, l.dry)
-			rows = append(rows, newRow{ledger.New{Key: row.Key, Content: content}, fields})
+			rows = append(rows, newRow{ledger.New{Key: row.Key, Generation: l.generation, Content: content}, fields})
 			continue
 		}
 		l.tally.matched(k)
@@ -175,8 +179,8 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledg
 	switch {
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, change
-	case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):
-		_, content := l.content(c, 0)
+	case (k.State != ledger.Invalid || k.Generation > l.generation) && otherRow(k, c.identity):
+		_, content := l.content(c, 0, k.Generation+1)
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
 			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
 				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
@@ -186,7 +190,7 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledg
 		change.Rehash, change.Identity = c.hash, c.identity
 		return nil, change
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
-		fields, content := l.content(c, k.Revision+1)
+		fields, content := l.content(c, k.Revision+1, k.Generation)
 		if k.Seen == "" {
 			change = nil // else it was counted as changed, and is no more
 		}
@@ -198,7 +202,7 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledg
 		change.Seen = c.hash
 		return nil, change
 	}
-	_, content := l.content(c, k.Revision)
+	_, content := l.content(c, k.Revision, k.Generation)
 	change.To = &content
 	return nil, change
 }
@@ -210,8 +214,8 @@ func otherRow(k ledger.Known, identity string) bool {
 }
 
 // content maps a row.
-func (l *lander) content(c candidate, revision int) (sink.Fields, ledger.Content) {
-	fields, content := l.mapper.mapped(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Now: l.b.Now()})
+func (l *lander) content(c candidate, revision, generation int) (sink.Fields, ledger.Content) {
+	fields, content := l.mapper.mapped(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Period: periodOf(l.tables, generation), Now: l.b.Now()})
 	content.Columns, content.Hash, content.Identity = sources.EncodeRow(l.mapper.columns, c.row.Values), c.hash, c.identity
 	return fields, content
 }

@@ -59,6 +59,8 @@ type Source struct {
 	// Mapping says which column fills which field of the gate.
 	Mapping mapping.Rules `yaml:"mapping"`
 
+	// Series is Table where that names several tables, one for each period; else nil.
+	Series *sources.Series
 	// Location is Timezone, loaded.
 	Location *time.Location
 	// Program is Mapping, compiled.
@@ -262,6 +264,7 @@ var cronParser = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | 
 func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	s.Defaults()
 	s.Validate(report)
+	s.Series, _ = sources.ParseSeries(s.Table, s.Wrap) // a mistake was reported
 	s.Capture.Defaults()
 	s.Capture.Validate(cronParser, report)
 	if s.MaxFuture < 0 {
@@ -321,7 +324,7 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
-	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture}, func(path, problem string) {
+	s.Program = mapping.Compile(rules, contract, mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture, Series: s.IsSeries()}, func(path, problem string) {
 		report(strings.TrimSuffix("mapping."+path, "."), problem)
 	})
 	if s.Capture.OnChange == capture.ChangeResend && !s.Program.UsesRevision(sink.FieldFlowNo) {

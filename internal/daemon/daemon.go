@@ -85,7 +85,7 @@ func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bri
 	if table == "" {
 		table = "query"
 	}
-	return &bridge.Source{
+	out := &bridge.Source{
 		Name: s.Name, Table: table, Shape: s.Shape(), Location: s.Location, Program: s.Program, Reconcile: s.ReconcileCron,
 		Poller: &capture.Poller{Config: s.Capture, PageSize: s.PageSize, Start: s.Start},
 		Open: func(ctx context.Context) (bridge.Reader, error) {
@@ -96,6 +96,36 @@ func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bri
 			return &typed{Reader: bridge.Table(r), check: r.CheckTypes, now: time.Now}, nil
 		},
 	}
+	if s.Series != nil {
+		out.Open = nil
+		out.Series = &bridge.Series{Pattern: s.Series, Open: func(ctx context.Context) (bridge.Tables, error) {
+			t, err := sources.OpenTables(ctx, drivers, s.Config, s.Program.Needs())
+			if err != nil {
+				return nil, cfg.Wrap(err)
+			}
+			return tables{t, cfg}, nil
+		}}
+	}
+	return out
+}
+
+// tables opens the tables of a series with their mistakes placed in the file.
+type tables struct {
+	*sources.Tables
+	cfg *config.Config
+}
+
+func (t tables) List(ctx context.Context) (sources.Listing, error) {
+	l, err := t.Tables.List(ctx)
+	return l, t.cfg.Wrap(err)
+}
+
+func (t tables) Open(ctx context.Context, table string) (bridge.Reader, error) {
+	r, err := t.Tables.Open(ctx, table)
+	if err != nil {
+		return nil, t.cfg.Wrap(err)
+	}
+	return &typed{Reader: bridge.Table(r), check: r.CheckTypes, now: time.Now}, nil
 }
 
 // Run serves until ctx ends. Every source must have a schedule.

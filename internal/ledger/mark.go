@@ -26,6 +26,9 @@ type Mark struct {
 	// known.
 	Server  string
 	version int64
+	// table and generation are set for the mark of one table of a series.
+	table      string
+	generation int
 }
 
 // Same reports that a state is the stored one.
@@ -40,7 +43,7 @@ func (m Mark) moved(in Landing) Mark {
 		server = m.Server
 	}
 	shape := in.Shape // a pointer into the landing would keep its rows
-	return Mark{State: in.To, Started: true, Shape: &shape, Server: server, version: m.version + 1}
+	return Mark{State: in.To, Started: true, Shape: &shape, Server: server, version: m.version + 1, table: m.table, generation: m.generation}
 }
 
 // Lease is the right to move a source's mark and to send its records. It lasts
@@ -190,13 +193,7 @@ func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 	if err := in.Lease.check(ctx, tx); err != nil {
 		return err
 	}
-	shape, err := json.Marshal(in.Shape)
-	if err != nil {
-		return err
-	}
-	res, err := tx.ExecContext(ctx, `UPDATE high_water_mark SET mark = ?, floor = ?, journal = ?, seen = ?, config_hash = ?, fingerprint = COALESCE(?, fingerprint),
-		version = version + 1, moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND version = ?`,
-		in.To.Mark.Encode(), in.To.Floor.Encode(), in.To.Journal, in.To.Seen, string(shape), null(in.Server), in.To.Mark.Encode(), now, in.Lease.Source, in.From.version)
+	res, err := swap(ctx, tx, in, now)
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ var guards = []guard{
 		bridgePkg, "TestKnownWays/key_re-used",
 	},
 	{
-		"key-of-another-row", "internal/bridge/landing.go", "case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):", "case false:",
+		"key-of-another-row", "internal/bridge/landing.go", "case (k.State != ledger.Invalid || k.Generation > l.generation) && otherRow(k, c.identity):", "case false:",
 		bridgePkg, "TestKnownWays/key_re-used",
 	},
 	{

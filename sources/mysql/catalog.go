@@ -78,4 +78,26 @@ func (d *db) each(ctx context.Context, query string, dest []any, f func()) error
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-var _ sources.Catalog = (*db)(nil)
+// TableNames implements [sources.Lister]. The server shows an account the tables
+// that it has a right to.
+func (d *db) TableNames(ctx context.Context, schema, prefix string) (names []string, err error) {
+	rows, err := d.pool.QueryContext(ctx, `SELECT table_name FROM information_schema.tables
+		WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND LOWER(LEFT(table_name, CHAR_LENGTH(?))) = LOWER(?) ORDER BY table_name`, schema, prefix, prefix)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, errors.Join(rows.Err(), rows.Close())
+}
+
+var (
+	_ sources.Catalog = (*db)(nil)
+	_ sources.Lister  = (*db)(nil)
+)
