@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -220,6 +221,39 @@ func (s *Series) At(t time.Time, zone *time.Location) Period {
 		return Period{t.Year(), t.Month()}
 	}
 	return Period{Year: t.Year()}
+}
+
+// Members are the tables of some names in order of their periods at a moment, by
+// the clocks of a zone; those that are made ahead of their time too.
+func (s *Series) Members(names []string, now time.Time, zone *time.Location) []Member {
+	current := s.At(now, zone)
+	byPeriod := map[Period]string{}
+	for _, name := range names {
+		p, ok := s.match(name)
+		if !ok {
+			continue
+		}
+		p = s.role(p, current)
+		// Of two that differ in case alone, the one that is as it is written.
+		if _, twice := byPeriod[p]; !twice || name == s.own(p) {
+			byPeriod[p] = name
+		}
+	}
+	var members []Member
+	for p, name := range byPeriod {
+		members = append(members, Member{s.whole(name), p})
+	}
+	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Period.String(), b.Period.String()) })
+	return members
+}
+
+// Upto are the members that are for a period or an earlier one.
+func Upto(members []Member, current Period) []Member {
+	i := slices.IndexFunc(members, func(m Member) bool { return current.Before(m.Period) })
+	if i < 0 {
+		return members
+	}
+	return members[:i]
 }
 
 // role is the period that a table is for at a moment, of whose period now is: in

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -33,18 +32,8 @@ type Member struct {
 type Listing struct {
 	// Now is the server's clock just before the look.
 	Now time.Time
-	// Members are the tables, in order of their periods; those that are made ahead
-	// of their time too.
-	Members []Member
-}
-
-// Upto gives the members that are for the current period or an earlier one.
-func (l Listing) Upto(current Period) []Member {
-	i := slices.IndexFunc(l.Members, func(m Member) bool { return current.Before(m.Period) })
-	if i < 0 {
-		return l.Members
-	}
-	return l.Members[:i]
+	// Names are the tables' own, without that of their schema.
+	Names []string
 }
 
 // Tables reads the tables of a series over the connections of one [DB].
@@ -91,35 +80,16 @@ func (t *Tables) List(ctx context.Context) (l Listing, err error) {
 	if err != nil {
 		return l, fmt.Errorf("listing the tables named %s: %w", t.cfg.Table, err)
 	}
-	now := t.Series.At(l.Now, t.zone())
-	byPeriod := map[Period]string{}
 	for _, name := range names {
-		p, ok := t.Series.match(name)
-		if !ok {
-			continue
-		}
-		p = t.Series.role(p, now)
-		// Of two that differ in case alone, the one that is as it is written.
-		if _, twice := byPeriod[p]; !twice || name == t.Series.own(p) {
-			byPeriod[p] = name
+		if _, ok := t.Series.match(name); ok {
+			l.Names = append(l.Names, name)
 		}
 	}
-	for p, name := range byPeriod {
-		l.Members = append(l.Members, Member{t.Series.whole(name), p})
-	}
-	slices.SortFunc(l.Members, func(a, b Member) int { return strings.Compare(a.Period.String(), b.Period.String()) })
-	if l.Members == nil {
+	if l.Names == nil {
 		return l, &ConfigError{Source: t.cfg.Name, Key: "table", Problem: fmt.Sprintf(
 			"no table fits %s, of those that this account sees; correct the name, or let a DBA grant the account SELECT on all tables of the database, so that it sees each new one", t.cfg.Table)}
 	}
 	return l, nil
-}
-
-func (t *Tables) zone() *time.Location {
-	if t.cfg.Location == nil {
-		return time.UTC
-	}
-	return t.cfg.Location
 }
 
 func (t *Tables) now(ctx context.Context) (now time.Time, err error) {

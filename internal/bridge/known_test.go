@@ -43,6 +43,8 @@ type booth struct {
 	capt   capture.Config
 	flow   string // the expression of flow_no
 	serial int
+	puts   []string // serials that must arrive
+	lists  int      // how often the tables of a series were looked for
 	hook   func(where string) error
 	now    func() time.Time // of the bridge
 	ledger *ledger.Ledger
@@ -105,8 +107,8 @@ func (b *booth) source() *bridge.Source {
 	program := mapping.Compile(mapping.Rules{
 		"park_uuid": {Const: &lot}, "flow_no": {Expr: b.flow}, "parking_serial": {Column: "serial"}, "plate": {Column: "plate"},
 		"operate_time": {Column: "op"}, "operator": {Const: &operator}, "reason": {Const: &operator},
-	}, contract, mapping.Settings{Location: cfg.Location}, func(path, problem string) { b.t.Fatal(path, problem) })
-	return &bridge.Source{
+	}, contract, mapping.Settings{Location: cfg.Location, Series: cfg.IsSeries()}, func(path, problem string) { b.t.Fatal(path, problem) })
+	out := &bridge.Source{
 		Name: cfg.Name, Table: cfg.Table, Shape: cfg.Shape(), Location: cfg.Location, Program: program,
 		Poller: &capture.Poller{Config: capt, PageSize: cfg.PageSize, Start: cfg.Start, Boot: func() time.Duration { return capture.SinceBoot() + b.ahead }},
 		Open: func(ctx context.Context) (bridge.Reader, error) {
@@ -117,6 +119,10 @@ func (b *booth) source() *bridge.Source {
 			return watched{bridge.Table(r), b}, nil
 		},
 	}
+	if cfg.IsSeries() {
+		out.Series = b.series(cfg, program)
+	}
+	return out
 }
 
 func (b *booth) close() {

@@ -28,6 +28,7 @@ type lander struct {
 	read       int       // rows read that no landing has counted yet
 	tally      *tally    // what a reconcile counts; nil: there is none
 	dry        bool      // nothing is written
+	closed     bool      // no poll comes to it any more
 }
 
 // Land lands what is new in a page, in one transaction with the state.

@@ -136,7 +136,7 @@ func (l *lander) compareWindow(ctx context.Context, r Reader, state capture.Stat
 	err := l.s.Poller.Walk(ctx, r, state, w, func(span Window) error {
 		return l.countDays(ctx, span)
 	}, func(page sources.Page, above bool) error {
-		l.tally.above = above
+		l.tally.above = above && !l.closed
 		return l.Land(ctx, page, state)
 	})
 	if err == nil {

@@ -63,7 +63,8 @@ func (s *Source) again(ctx context.Context, r ledger.Record) (page sources.Page,
 		return page, false, err
 	}
 	listing, err := tables.List(ctx)
-	if err != nil || !slices.ContainsFunc(listing.Members, func(m sources.Member) bool { return m.Table == r.Table }) {
+	there := s.Series.Pattern.Members(listing.Names, listing.Now, s.zone())
+	if err != nil || !slices.ContainsFunc(there, func(m sources.Member) bool { return m.Table == r.Table }) {
 		return page, false, err
 	}
 	reader, err := tables.Open(ctx, r.Table)

@@ -116,8 +116,8 @@ type seriesRun struct {
 	mark   ledger.Mark
 	state  seriesState
 	first  sources.Period
-	now    time.Time // by the server's clock
-	there  sources.Listing
+	now    time.Time          // by the server's clock
+	there  []sources.Member   // in order of their periods
 	known  []ledger.TableMark // as they are stored, in order of their periods
 }
 
@@ -168,9 +168,9 @@ func (r *seriesRun) look(ctx context.Context, anew bool) error {
 	boot := r.s.boot()
 	since := boot - x.listed
 	if x.looked && !anew && since >= 0 {
-		r.now, r.there = x.listing.Now.Add(since), x.listing
+		r.see(x.listing.Now.Add(since))
 		limit := listEvery
-		if upto := r.there.Upto(r.current()); len(upto) > 0 && upto[len(upto)-1].Period == r.current() {
+		if upto := r.upto(); len(upto) > 0 && upto[len(upto)-1].Period == r.current() {
 			limit = listAgain
 		}
 		if since < limit && x.Pattern.At(x.listing.Now, r.s.zone()) == r.current() {
@@ -182,9 +182,16 @@ func (r *seriesRun) look(ctx context.Context, anew bool) error {
 		return err
 	}
 	x.listing, x.listed, x.looked = l, boot, true
-	r.now, r.there = l.Now, l
+	r.see(l.Now)
 	return nil
 }
+
+func (r *seriesRun) see(now time.Time) {
+	r.now, r.there = now, r.s.Series.Pattern.Members(r.s.Series.listing.Names, now, r.s.zone())
+}
+
+// upto are the tables that are for now's period or an earlier one.
+func (r *seriesRun) upto() []sources.Member { return sources.Upto(r.there, r.current()) }
 
 // current is the period of now.
 func (r *seriesRun) current() sources.Period { return r.s.Series.Pattern.At(r.now, r.s.zone()) }
@@ -332,10 +339,10 @@ func (b *Bridge) pollSeries(ctx context.Context, s *Source, lease *ledger.Lease,
 // begun with up to now's, as far as they are there and more may come to them.
 func (r *seriesRun) plan(ctx context.Context) (members []*member, err error) {
 	there := map[string]bool{}
-	for _, at := range r.there.Members {
+	for _, at := range r.there {
 		there[at.Table] = true
 	}
-	for _, at := range r.there.Upto(r.current()) {
+	for _, at := range r.upto() {
 		if at.Period.Before(r.first) {
 			continue
 		}
@@ -409,7 +416,7 @@ func (r *seriesRun) orGone(ctx context.Context, m *member, failure error) error 
 	if err := r.look(ctx, true); err != nil {
 		return failure
 	}
-	if slices.ContainsFunc(r.there.Members, func(t sources.Member) bool { return t.Table == m.Table }) {
+	if slices.ContainsFunc(r.there, func(t sources.Member) bool { return t.Table == m.Table }) {
 		return failure
 	}
 	return r.gone(ctx, &m.mark)
@@ -417,7 +424,7 @@ func (r *seriesRun) orGone(ctx context.Context, m *member, failure error) error 
 
 // roleOf is the period that a table is for now.
 func (r *seriesRun) roleOf(m *member) sources.Period {
-	for _, at := range r.there.Members {
+	for _, at := range r.there {
 		if at.Table == m.Table {
 			return at.Period
 		}
@@ -536,7 +543,7 @@ func (r *seriesRun) beginWith(ctx context.Context, key, start string) error {
 	if r.first = r.current(); start == sources.StartLatest {
 		return nil
 	}
-	if upto := r.there.Upto(r.current()); len(upto) > 0 {
+	if upto := r.upto(); len(upto) > 0 {
 		reader, err := r.tables.Open(ctx, upto[len(upto)-1].Table)
 		if err != nil {
 			return err
@@ -577,7 +584,7 @@ func (r *seriesRun) beginWith(ctx context.Context, key, start string) error {
 // and in a series that wraps the last one of every table of an earlier period, for
 // that will be filled again.
 func (r *seriesRun) skip(ctx context.Context, latest bool) (skipped []ledger.TableMark, err error) {
-	for _, at := range r.there.Upto(r.current()) {
+	for _, at := range r.upto() {
 		earlier := at.Period.Before(r.first)
 		if !(earlier && r.s.Series.Pattern.Wraps || !earlier && latest) {
 			continue
@@ -727,7 +734,7 @@ func (r *seriesRun) compare(ctx context.Context, m *member, w Window, days *tall
 	if err != nil {
 		return err
 	}
-	l.dry = sum.DryRun
+	l.dry, l.closed = sum.DryRun, !m.mark.ClosedAt.IsZero()
 	one, err := l.compareWindow(ctx, reader, state, w)
 	m.mark.Mark = l.mark
 	r.store(m.mark)
