@@ -50,14 +50,14 @@ type statusJSON struct {
 }
 
 type sourceJSON struct {
-	Name                 string         `json:"name"`
-	Class                *string        `json:"class"`
-	Rule                 *string        `json:"rule"`
-	RuleWhy              *string        `json:"rule_why"` // why there is no better rule
-	HeldBy               *string        `json:"held_by"`  // what holds the floor below the mark
-	HeldSince            *string        `json:"held_since"`
-	Parked               *parkedJSON    `json:"parked"`
-	LeaseHolder          *string        `json:"lease_holder"` // who runs the source now
+	Name        string      `json:"name"`
+	Class       *string     `json:"class"`
+	Rule        *string     `json:"rule"`
+	RuleWhy     *string     `json:"rule_why"` // why there is no better rule
+	HeldBy      *string     `json:"held_by"`  // what holds the floor below the mark
+	HeldSince   *string     `json:"held_since"`
+	Parked      *parkedJSON `json:"parked"`
+	LeaseHolder *string     `json:"lease_holder"` // who runs the source now
 	// Of a series of tables, Table is the one of the latest period that was read,
 	// which class to floor speak of; null where the source is none.
 	Table                *string        `json:"table"`

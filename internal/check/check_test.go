@@ -218,6 +218,9 @@ func TestSources(t *testing.T) {
 				"view":              view,
 				"big-index-no-key":  bigIndexNoKey,
 				"two-sources":       twoSources,
+				"series":            series,
+				"series-odd":        seriesOdd,
+				"series-none":       seriesNone,
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()

@@ -11,7 +11,6 @@ import (
 
 	"parkbridge/mapping"
 	"parkbridge/sink"
-	"parkbridge/sources"
 )
 
 const (
@@ -27,12 +26,6 @@ const (
 // seenFlow is where a flow_no was seen first.
 type seenFlow struct{ source, key string }
 
-// Map maps a row as a run would that read it now, but for what only the ledger
-// knows.
-func Map(p *mapping.Program, table string, revision int, now time.Time, values []sources.Value) (map[string]string, []mapping.FieldError) {
-	return p.Map(values, mapping.Origin{Revision: revision, Table: table, Now: now})
-}
-
 // checkMapping maps the newest rows, and looks at what comes of them.
 func (s *source) checkMapping() {
 	rows := s.sample.Rows
@@ -46,7 +39,7 @@ func (s *source) checkMapping() {
 	mapped, twice := 0, ""
 	clashes := 0
 	for _, row := range rows {
-		fields, errs := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
+		fields, errs := s.Program.Map(row.Values, mapping.Origin{Table: s.Table, Period: s.period.String(), Now: s.c.Now()})
 		for _, e := range errs {
 			found.add(e, row.Key)
 		}

@@ -51,6 +51,7 @@ type Filter struct {
 	IDs     []int64
 	States  []string
 	Source  string
+	Table   string
 	Key     string
 	FlowNo  string
 	Plate   string
@@ -94,6 +95,9 @@ func (f Filter) where() (string, []any) {
 	}
 	if f.Source != "" {
 		add("source = ?", f.Source)
+	}
+	if f.Table != "" {
+		add("table_name = ?", f.Table)
 	}
 	if f.Key != "" {
 		add("row_key = ?", f.Key)
