@@ -150,8 +150,9 @@ func (b *booth) marks() map[string]ledger.TableMark {
 	require.NoError(b.t, err)
 	out := map[string]ledger.TableMark{}
 	for _, t := range tables {
-		if t.Generation >= out[t.Table].Generation {
-			out[t.Table] = t
+		name := strings.ToLower(t.Table) // as PostgreSQL makes it
+		if t.Generation >= out[name].Generation {
+			out[name] = t
 		}
 	}
 	return out
@@ -627,6 +628,9 @@ func TestTablesThatWrap(t *testing.T) {
 	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
 		for _, when := range []string{"days before", "just before", "at midnight", "just after", "days after", "row by row", "from the top", "never"} {
 			for _, engine := range testdb.Engines {
+				if name == "by time" && engine != "sqlite" && when != "at midnight" && when != "days after" {
+					continue // the rest is the same on all
+				}
 				t.Run(strings.Join([]string{when, name, engine}, "/"), func(t *testing.T) {
 					t.Parallel()
 					yearWraps(t, testdb.New(t, engine), when, cursor)
@@ -658,7 +662,8 @@ func yearWraps(t *testing.T, lot *testdb.Lot, when string, cursor func(*booth)) 
 	b.sync()
 	b.settle()
 	b.arrived()
-	for year := 2027; year < 2029; year++ {
+	years := map[string]int{"sqlite": 2}[lot.Driver] // the servers are slower
+	for year := 2027; year < 2028+years; year++ {
 		b.at(fmt.Sprintf("%d-12-20 10:00:00", year))
 		b.puts = b.puts[:len(b.puts):len(b.puts)]
 		b.empty(december)
@@ -745,4 +750,183 @@ func yearWraps(t *testing.T, lot *testdb.Lot, when string, cursor func(*booth)) 
 		year, month = at.In(b.cfg.Location).Format("2006"), at.In(b.cfg.Location).Format("01")
 		require.Contains(t, r["flow_no"], "EX"+year+month+"-", "the period is the one that the row is of")
 	}
+}
+
+// What the tables hold from before is not asked for, whenever it goes.
+func TestWrapLatest(t *testing.T) {
+	t.Parallel()
+	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
+		for _, engine := range testdb.Engines {
+			for _, begin := range []string{"2027-06-10 12:00:00", "2028-01-01 08:00:00"} { // the latter with the month's table not emptied yet
+				t.Run(strings.Join([]string{name, begin, engine}, "/"), func(t *testing.T) {
+					t.Parallel()
+					b := yearly(t, testdb.New(t, engine), begin, cursor, func(b *booth) { b.cfg.Start = "latest" })
+					b.make(january, december, "OutList06")
+					for i := range 6 {
+						b.put(january, fmt.Sprintf("2027-01-04 12:00:%02d", i))
+						b.put(december, fmt.Sprintf("2026-12-20 12:00:%02d", i))
+						b.put("OutList06", fmt.Sprintf("2027-06-04 12:00:%02d", i))
+					}
+					b.sync()
+					b.puts = nil
+					b.arrived()
+					b.at("2028-01-01 09:00:00")
+					b.reopen()
+					b.sync()
+					b.arrived()
+					b.put(january, "2028-01-01 08:59:00") // above last year's
+					b.sync()
+					b.settle()
+					b.arrived()
+					b.empty(january)
+					for i := range 4 {
+						b.put(january, fmt.Sprintf("2028-01-01 09:00:%02d", i))
+						b.pass(90 * time.Second)
+						b.sync()
+						b.arrived()
+					}
+				})
+			}
+		}
+	}
+}
+
+// A first run meets a table that still holds last year's rows: they are last
+// year's, and their numbers are free for this year's.
+func TestWrapFirstRunLate(t *testing.T) {
+	t.Parallel()
+	for _, engine := range testdb.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			b := yearly(t, testdb.New(t, engine), "2028-01-02 12:00:00")
+			b.make(january, december)
+			for i := range 6 {
+				b.put(january, fmt.Sprintf("2027-01-04 12:00:%02d", i))
+				b.put(december, fmt.Sprintf("2027-12-04 12:00:%02d", i))
+			}
+			b.sync()
+			b.settle()
+			b.arrived()
+			b.empty(january)
+			b.pass(time.Second)
+			for i := range 8 {
+				b.put(january, fmt.Sprintf("2028-01-02 12:30:%02d", i))
+			}
+			b.pass(90 * time.Second)
+			b.sync()
+			b.settle()
+			b.arrived()
+			flows := map[string]bool{}
+			for _, r := range b.gate.Records() {
+				flows[r["flow_no"]] = true
+			}
+			require.True(t, flows["EX202701-1"] && flows["EX202801-1"] && flows["EX202801-8"] && flows["EX202712-6"], flows)
+		})
+	}
+}
+
+// Away over the new year, while a table was emptied and filled with more rows than
+// it had: the row at the old mark is another now.
+func TestWrapAway(t *testing.T) {
+	t.Parallel()
+	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
+		for _, engine := range testdb.Engines {
+			t.Run(name+"/"+engine, func(t *testing.T) {
+				t.Parallel()
+				b := yearly(t, testdb.New(t, engine), "2027-01-20 12:00:00", cursor)
+				b.make(january, "OutList02", december)
+				for i := range 5 {
+					b.put(january, fmt.Sprintf("2027-01-04 12:00:%02d", i))
+				}
+				b.sync()
+				b.at("2027-12-15 12:00:00")
+				b.put(december, "2027-12-04 12:00:00")
+				b.sync()
+				b.put(december, "2027-12-31 12:00:00")
+				b.empty(january)
+				for i := range 9 {
+					b.put(january, fmt.Sprintf("2028-01-04 12:00:%02d", i))
+					b.put("OutList02", fmt.Sprintf("2028-02-04 12:00:%02d", i))
+				}
+				b.at("2028-02-20 12:00:00")
+				b.sync()
+				b.settle()
+				b.arrived()
+				require.Equal(t, "202801", b.marks()[strings.ToLower(january)].Period)
+			})
+		}
+	}
+}
+
+// A table of one old row is emptied and has more rows than before, between any two
+// steps of a poll.
+func TestWrapBetweenAnyTwoSteps(t *testing.T) {
+	t.Parallel()
+	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
+		for _, engine := range testdb.Engines {
+			t.Run(name+"/"+engine, func(t *testing.T) {
+				t.Parallel()
+				b := yearly(t, testdb.New(t, engine), "2027-01-20 12:00:00", cursor)
+				b.make(january, december)
+				b.put(january, "2027-01-04 12:00:00")
+				b.sync()
+				for at := 1; at < 9; at++ {
+					year := 2027 + at
+					b.at(fmt.Sprintf("%d-12-31 23:59:00", year-1))
+					b.put(december, fmt.Sprintf("%d-12-31 12:00:00", year-1))
+					b.sync()
+					b.at(fmt.Sprintf("%d-01-01 00:00:05", year))
+					step := 0
+					b.hook = func(where string) error {
+						if where != "page" {
+							return nil
+						}
+						if step++; step == at {
+							b.empty(january)
+							b.put(january, fmt.Sprintf("%d-01-01 00:00:01", year))
+							b.put(january, fmt.Sprintf("%d-01-01 00:00:02", year))
+						}
+						return nil
+					}
+					for range 3 {
+						b.sync()
+						b.pass(time.Second)
+					}
+					b.hook = nil
+					b.settle()
+					b.arrived()
+				}
+			})
+		}
+	}
+}
+
+// A record keeps the period of its filling, whatever the table is for by then.
+func TestWrapKeepsThePeriod(t *testing.T) {
+	t.Parallel()
+	b := yearly(t, testdb.New(t, "sqlite"), "2027-12-31 12:00:00")
+	b.make(january, december)
+	b.put(january, "2027-01-04 12:00:00")
+	b.lot.Exec(t, "INSERT INTO "+january+" (serial, plate, op) VALUES ('bad', NULL, '2027-01-04 12:00:01')")
+	b.sync()
+	b.at("2028-01-01 12:00:00")
+	b.empty(january)
+	b.put(january, "2028-01-01 11:00:00")
+	b.put(january, "2028-01-01 11:00:01")
+	b.sync()
+	invalid, err := b.ledger.Records(t.Context(), ledger.Filter{States: []string{ledger.Invalid}})
+	require.NoError(t, err)
+	require.Len(t, invalid, 1)
+	require.Equal(t, "bad", invalid[0].Columns["serial"].Text)
+	// Its row is gone, and another has its key: nothing of that one gets into it.
+	b.flow = `"EX" + period + "-" + string(id) + plate`
+	b.reopen()
+	state, problems, err := b.bridge.Remap(t.Context(), b.bridge.Sources[0], invalid[0])
+	require.NoError(t, err)
+	require.Equal(t, ledger.Invalid, state)
+	require.Len(t, problems, 2, problems)
+	delete(invalid[0].Columns, "plate")
+	_, problems, err = b.bridge.Remap(t.Context(), b.bridge.Sources[0], invalid[0])
+	require.NoError(t, err)
+	require.Contains(t, problems[0].Problem, "no longer in the source")
 }
