@@ -193,7 +193,16 @@ func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 	if err := in.Lease.check(ctx, tx); err != nil {
 		return err
 	}
-	res, err := swap(ctx, tx, in, now)
+	if in.From.table != "" {
+		return moveTable(ctx, tx, in, now)
+	}
+	shape, err := json.Marshal(in.Shape)
+	if err != nil {
+		return err
+	}
+	res, err := tx.ExecContext(ctx, `UPDATE high_water_mark SET mark = ?, floor = ?, journal = ?, seen = ?, config_hash = ?, fingerprint = COALESCE(?, fingerprint),
+		version = version + 1, moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND version = ?`,
+		in.To.Mark.Encode(), in.To.Floor.Encode(), in.To.Journal, in.To.Seen, string(shape), null(in.Server), in.To.Mark.Encode(), now, in.Lease.Source, in.From.version)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -137,24 +137,17 @@ func (l *Ledger) NoteTable(ctx context.Context, lease *Lease, t TableMark) error
 	return nil
 }
 
-// moveSQL moves the mark of a source, and moveTableSQL that of one table of a
-// series.
-const (
-	moveSQL = `UPDATE high_water_mark SET mark = ?, floor = ?, journal = ?, seen = ?, config_hash = ?, fingerprint = COALESCE(?, fingerprint),
-		version = version + 1, moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND version = ?`
-	moveTableSQL = `UPDATE table_mark SET mark = ?, floor = ?, journal = ?, seen = ?,
-		version = version + 1, moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND version = ? AND table_name = ? AND generation = ?`
-)
-
-// swap runs moveSQL or moveTableSQL.
-func swap(ctx context.Context, tx *sql.Tx, in *Landing, now string) (sql.Result, error) {
+// moveTable is moveMark for a table of a series.
+func moveTable(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
 	to, mark := in.To, in.To.Mark.Encode()
-	if m := in.From; m.table != "" {
-		return tx.ExecContext(ctx, moveTableSQL, mark, to.Floor.Encode(), to.Journal, to.Seen, mark, now, in.Lease.Source, m.version, m.table, m.generation)
-	}
-	shape, err := json.Marshal(in.Shape)
+	res, err := tx.ExecContext(ctx, `UPDATE table_mark SET mark = ?, floor = ?, journal = ?, seen = ?, version = version + 1,
+		moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND table_name = ? AND generation = ? AND version = ?`,
+		mark, to.Floor.Encode(), to.Journal, to.Seen, mark, now, in.Lease.Source, in.From.table, in.From.generation, in.From.version)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return tx.ExecContext(ctx, moveSQL, mark, to.Floor.Encode(), to.Journal, to.Seen, string(shape), null(in.Server), mark, now, in.Lease.Source, in.From.version)
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(ErrMarkMoved, err)
+	}
+	return nil
 }

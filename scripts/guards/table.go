@@ -177,6 +177,46 @@ var guards = []guard{
 		ledgerPkg, "TestAnswerToAReplacedContent",
 	},
 	{
+		"late-in-last-months-table", "internal/bridge/series.go", "if began.Before(m.period.End(r.s.zone()).Add(late)) ||", "if began.Before(m.period.End(r.s.zone()).Add(0*late)) ||",
+		bridgePkg, "TestSeries/a_month_ends",
+	},
+	{
+		"open-transaction-in-last-months-table", "internal/bridge/series.go", "if reader.Class().Server && !state.Settled() {", "if false {",
+		bridgePkg, "TestSeries/late_commit",
+	},
+	{
+		"clock-ends-no-table", "internal/bridge/series.go", "|| !r.laterFilled(m.mark.Period) {", "{",
+		bridgePkg, "TestSeries/a_clock_that_is_ahead",
+	},
+	{
+		"series-begun", "internal/bridge/series.go", "r.state.First = r.first.String()", `r.state.First = ""`,
+		bridgePkg, "TestSeries/start_latest,_no_table_yet",
+	},
+	{
+		"key-of-an-earlier-filling", "internal/bridge/landing.go", "if !found || l.refilled(c, k) {", "if !found {",
+		bridgePkg, "TestTablesThatWrap",
+	},
+	{
+		"old-rows-gone", "internal/bridge/series.go", "if !m.mark.OldRows.IsZero() {", "if false {",
+		bridgePkg, "TestTablesThatWrap",
+	},
+	{
+		"whose-year", "internal/bridge/refill.go", "is := r.ageOf(content.Day, at.Period); is != none {", "is := r.ageOf(content.Day, at.Period); is > old {",
+		bridgePkg, "TestWrapLatest",
+	},
+	{
+		"still-last-years", "internal/bridge/refill.go", "if row == old && !at.Period.YearBefore().Before(r.first) {", "if false {",
+		bridgePkg, "TestWrapFirstRunLate",
+	},
+	{
+		"not-asked-for", "internal/bridge/series.go", "!(earlier && r.s.Series.Pattern.Wraps || !earlier && latest)", "!(!earlier && latest)",
+		bridgePkg, "TestWrapLatest",
+	},
+	{
+		"emptied-again", "internal/bridge/series.go", "restored && r.s.Series.Pattern.Wraps {", "restored && false {",
+		bridgePkg, "TestWrapEmptiedAgain",
+	},
+	{
 		"one-type", "sources/types.go", "return kinds > 1 || apart", "return kinds > 9 && apart",
 		sourcesPkg, "TestInspect/sqlite/stored_types",
 	},
