@@ -42,7 +42,7 @@ func (r *seriesRun) add(ctx context.Context, at sources.Member) (*ledger.TableMa
 		if err != nil {
 			return nil, err
 		}
-		defer reader.Close() //nolint:errcheck // it ends no connection
+		defer reader.Close() // it ends no connection
 		row, err := r.newest(ctx, at, reader, sources.Position{}, 0)
 		if err != nil {
 			return nil, err
@@ -95,7 +95,7 @@ func (r *seriesRun) turn(ctx context.Context, at sources.Member, last ledger.Tab
 			return nil, err
 		}
 		if below == old {
-			t.Mark.State, t.Started, t.OldRows = last.Mark.State, last.Started, last.Mark.Mark
+			t.State, t.Started, t.OldRows = last.State, last.Started, last.Mark.Mark
 		}
 	}
 	return r.addTable(ctx, t)
@@ -122,7 +122,7 @@ func (r *seriesRun) refill(ctx context.Context, m *member) (*member, error) {
 	if err != nil {
 		return m, err
 	}
-	next.Source.reader, m.Source.reader = m.Source.reader, nil
+	next.reader, m.reader = m.reader, nil
 	return next, nil
 }
 

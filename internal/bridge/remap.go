@@ -71,7 +71,7 @@ func (s *Source) again(ctx context.Context, r ledger.Record) (page sources.Page,
 	if err != nil {
 		return page, false, err
 	}
-	defer reader.Close() //nolint:errcheck // it ends no connection
+	defer reader.Close() // it ends no connection
 	if page, ok, err = reader.ByKey(ctx, r.Key); err != nil || !ok {
 		return page, false, err
 	}

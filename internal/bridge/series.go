@@ -270,14 +270,14 @@ func (r *seriesRun) member(t ledger.TableMark) (*member, error) {
 func (r *seriesRun) reader(ctx context.Context, m *member) (Reader, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.Source.reader == nil {
+	if m.reader == nil {
 		opened, err := r.tables.Open(ctx, m.Table)
 		if err != nil {
 			return nil, err
 		}
-		m.Source.reader = opened
+		m.reader = opened
 	}
-	return m.Source.reader, nil
+	return m.reader, nil
 }
 
 // lander readies the landing of a member's rows.
@@ -548,7 +548,7 @@ func (r *seriesRun) beginWith(ctx context.Context, key, start string) error {
 		if err != nil {
 			return err
 		}
-		defer reader.Close() //nolint:errcheck // it ends no connection
+		defer reader.Close() // it ends no connection
 		// Where the cursor holds times, so is the value one.
 		last, err := inSession(ctx, reader, func(sess capture.Session) (sources.Position, error) { return sess.Highest(ctx, sources.Range{}) })
 		if err != nil {
@@ -586,8 +586,12 @@ func (r *seriesRun) beginWith(ctx context.Context, key, start string) error {
 func (r *seriesRun) skip(ctx context.Context, latest bool) (skipped []ledger.TableMark, err error) {
 	for _, at := range r.upto() {
 		earlier := at.Period.Before(r.first)
-		if !(earlier && r.s.Series.Pattern.Wraps || !earlier && latest) {
-			continue
+		asked := !latest
+		if earlier {
+			asked = !r.s.Series.Pattern.Wraps
+		}
+		if asked {
+			continue // or it is never read at all
 		}
 		t := ledger.TableMark{Table: at.Table, Period: at.Period.String(), Generation: 1}
 		if earlier {
@@ -619,14 +623,14 @@ func (r *seriesRun) beginLatest(ctx context.Context, at sources.Member, t *ledge
 	if err != nil {
 		return none, err
 	}
-	defer reader.Close() //nolint:errcheck // it ends no connection
+	defer reader.Close() // it ends no connection
 	position, err := inSession(ctx, reader, func(sess capture.Session) (sources.Position, error) {
 		return capture.Beginning(ctx, reader, sess, "start", sources.StartLatest)
 	})
 	if err != nil || position.IsZero() {
 		return none, err
 	}
-	t.Mark.State, t.Started = encodeState(capture.Begun(position)), true
+	t.State, t.Started = encodeState(capture.Begun(position)), true
 	if !r.s.Series.Pattern.Wraps {
 		return recent, nil
 	}

@@ -41,7 +41,7 @@ func (s *source) series(ctx context.Context) bool {
 	members := sources.Upto(all, current)
 	switch {
 	case len(members) == 0:
-		s.warn("tables", do("nothing need be done if the first of them is to be filled yet"), "those that fit %s are all for a time to come: %s", s.Config.Table, tableNames(all))
+		s.warn("tables", do("nothing need be done if the first of them is to be filled yet"), "those that fit %s are all for a time to come: %s", s.Table, tableNames(all))
 		members = all
 	case members[len(members)-1].Period != current:
 		s.warn("tables", do("if it is there, let a DBA grant the account SELECT on all tables of the database, so that it sees each new one; if not, the parking system makes it with the first car, and it is waited for"),
