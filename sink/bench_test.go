@@ -24,7 +24,7 @@ func BenchmarkSign(b *testing.B) {
 	c, fields := benchClient(b), benchFields()
 	b.ReportAllocs()
 	for b.Loop() {
-		if len(c.wire(fields)) != len(fields)+2 {
+		if len(c.wire(nil, fields)) != len(fields)+2 {
 			b.Fatal("not signed")
 		}
 	}
@@ -33,10 +33,10 @@ func BenchmarkSign(b *testing.B) {
 // BenchmarkBody builds one multipart body.
 func BenchmarkBody(b *testing.B) {
 	c := benchClient(b)
-	wire := c.wire(benchFields())
+	wire := c.wire(nil, benchFields())
 	b.ReportAllocs()
 	for b.Loop() {
-		if len(c.encode(wire)) == 0 {
+		if len(c.encode(nil, wire)) == 0 {
 			b.Fatal("empty")
 		}
 	}

@@ -14,9 +14,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -97,11 +101,31 @@ func roots(file string) (*x509.CertPool, error) {
 
 // Client sends records to the gate. It is safe for concurrent use.
 type Client struct {
-	cfg     Config
-	http    *http.Client
-	request *http.Request // what all calls have in common
-	between string        // stands before each part's name
-	now     func() time.Time
+	cfg Config
+	// transport is called without an http.Client around it, which would follow
+	// redirects: they are a captive portal's doing.
+	transport http.RoundTripper
+	request   *http.Request // what all calls have in common
+	between   string        // stands before each part's name
+	calls     sync.Pool     // of *call
+	now       func() time.Time
+}
+
+// call holds what a call needs and the next one can use again.
+type call struct {
+	wire  Fields
+	body  []byte
+	reply bytes.Buffer
+	// written tells that the transport has written the body, and so will not read
+	// from it any more.
+	written atomic.Bool
+	trace   httptrace.ClientTrace
+}
+
+func newCall() any {
+	c := &call{}
+	c.trace.WroteRequest = func(httptrace.WroteRequestInfo) { c.written.Store(true) }
+	return c
 }
 
 // maxReply is what is read of an answer; the platform's are a few hundred bytes.
@@ -112,6 +136,7 @@ func New(cfg Config) (*Client, error) {
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // answers are a few hundred bytes
 		MaxIdleConns:          0,
 		MaxIdleConnsPerHost:   cfg.Concurrency, // fewer would reconnect for most calls
 		MaxConnsPerHost:       0,
@@ -137,32 +162,36 @@ func New(cfg Config) (*Client, error) {
 	request.Header.Set("Content-Type", "multipart/form-data; boundary="+boundary)
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "parkbridge")
+	if user := request.URL.User; user != nil {
+		password, _ := user.Password()
+		request.SetBasicAuth(user.Username(), password)
+	}
 	return &Client{
-		cfg:     cfg,
-		request: request,
-		between: "--" + boundary,
-		now:     time.Now,
-		http: &http.Client{
-			Transport: transport,
-			Timeout:   cfg.Timeout,
-			// A redirect is a captive portal's doing: the record must not follow it.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		cfg:       cfg,
+		transport: transport,
+		request:   request,
+		between:   "--" + boundary,
+		calls:     sync.Pool{New: newCall},
+		now:       time.Now,
 	}, nil
 }
 
 // Close ends idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	if t, ok := c.transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
 
 // Complete gives the fields as they go on the wire: app_id added, empty values
 // left out, signed where there is a secret.
 func (c *Client) Complete(fields map[string]string) map[string]string {
-	return c.wire(FieldsOf(fields)).Map()
+	return c.wire(nil, FieldsOf(fields)).Map()
 }
 
-func (c *Client) wire(fields Fields) Fields {
-	out := make(Fields, len(fields), len(fields)+2)
-	copy(out, fields)
+// wire completes fields into room that is used again.
+func (c *Client) wire(room, fields Fields) Fields {
+	out := append(slices.Grow(room[:0], len(fields)+2), fields...)
 	if c.cfg.AppID != "" {
 		out = out.with(Part{FieldAppID, c.cfg.AppID})
 	}
@@ -175,41 +204,46 @@ func (c *Client) wire(fields Fields) Fields {
 // Send pushes one record and says what the answer means. It never fails: an
 // answer that did not come is a Retry with the transport's error as message.
 func (c *Client) Send(ctx context.Context, fields Fields) Reply {
-	wire := c.wire(fields)
-	parts := bytes.NewReader(c.encode(wire))
+	call := c.calls.Get().(*call) //nolint:forcetypeassert // newCall makes no others
+	defer func() {
+		if call.written.Swap(false) {
+			c.calls.Put(call)
+		}
+	}()
+	call.wire = c.wire(call.wire, fields)
+	call.body = c.encode(call.body[:0], call.wire)
+	ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(ctx, &call.trace), c.cfg.Timeout)
+	defer cancel()
 	req := c.request.WithContext(ctx)
-	req.Body, req.ContentLength = io.NopCloser(parts), parts.Size()
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(call.body)), int64(len(call.body))
 	// A push that was written may have been taken: the transport must not
 	// repeat it by itself, so the request has no GetBody for a second copy.
-	res, err := c.http.Do(req)
+	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return Reply{Outcome: Retry, Message: c.clean(err)}
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
-	if err != nil {
+	call.reply.Reset()
+	if _, err := call.reply.ReadFrom(io.LimitReader(res.Body, maxReply+1)); err != nil {
 		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: "the answer broke off: " + c.clean(err)}
 	}
-	if len(body) > maxReply {
+	if call.reply.Len() > maxReply {
 		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: fmt.Sprintf("the answer is longer than %d KiB, which the platform's are not", maxReply>>10)}
 	}
-	reply := readReply(res.StatusCode, res.Header, body, c.now())
+	reply := readReply(res.StatusCode, res.Header, call.reply.Bytes(), c.now())
 	if reply.Outcome == Refused {
-		reply.Differences, reply.Compared = Compare(wire.Map(), reply.Hint)
+		reply.Differences, reply.Compared = Compare(call.wire.Map(), reply.Hint)
 		reply.Unsigned = c.cfg.AppSecret == ""
 	}
 	return reply
 }
 
-// clean makes a transport error fit for a record: without the URL, which may
-// hold a password, and without the client's own wording around it.
+// clean makes a transport error fit for a record: without the secret, and
+// plain where no answer came in time.
 func (c *Client) clean(err error) string {
-	if ue, ok := errors.AsType[*url.Error](err); ok {
-		_, resolving := errors.AsType[*net.DNSError](err) // names the host
-		if ue.Timeout() && !resolving {
-			return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
-		}
-		err = ue.Err
+	_, resolving := errors.AsType[*net.DNSError](err) // names the host
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && !resolving {
+		return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the connection was closed before the whole answer came")
@@ -226,14 +260,14 @@ const (
 	partType = "\"\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
 )
 
-// encode makes the multipart body as the document's own client does: one text
-// part a field, in UTF-8.
-func (c *Client) encode(fields Fields) []byte {
+// encode appends the multipart body as the document's own client makes it: one
+// text part a field, in UTF-8.
+func (c *Client) encode(b []byte, fields Fields) []byte {
 	size := len(c.between) + 4
 	for _, p := range fields {
 		size += len(c.between) + len(partName) + len(p.Name) + len(partType) + len(p.Value) + 2
 	}
-	b := make([]byte, 0, size)
+	b = slices.Grow(b, size)
 	for _, p := range fields {
 		b = append(b, c.between...)
 		b = append(b, partName...)

@@ -31,17 +31,19 @@ type Reached struct {
 // nothing. Where TLS is at fault the error is a [*TLSError].
 func (c *Client) Reach(ctx context.Context) (Reached, error) {
 	var out Reached
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.cfg.URL, nil)
 	if err != nil {
 		return out, errors.New("making the request: " + c.clean(err))
 	}
 	req.Header.Set("User-Agent", "parkbridge")
-	if t, ok := c.http.Transport.(*http.Transport); ok && t.Proxy != nil {
+	if t, ok := c.transport.(*http.Transport); ok && t.Proxy != nil {
 		if u, err := t.Proxy(req); err == nil && u != nil {
 			out.Proxy = u.Host
 		}
 	}
-	res, err := c.http.Do(req)
+	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		if what, ok := tlsFault(err); ok {
 			return out, &TLSError{what}

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -44,7 +45,7 @@ func Rehearse(ctx context.Context, cfg Config, fields map[string]string) (Reques
 		out.Plain += "&app_secret=" + stars
 	}
 	r := &recorder{}
-	c.http.Transport = r
+	c.transport = r
 	if reply := c.Send(ctx, FieldsOf(fields)); r.err != nil || r.dump == nil {
 		return out, errors.Join(errors.New("making the request: "+reply.Message), r.err)
 	}
@@ -67,6 +68,7 @@ var errRehearsed = errors.New("nothing was sent")
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.method, r.url = req.Method, req.URL.Redacted()
 	r.dump, r.err = httputil.DumpRequestOut(req, true)
+	r.dump = bytes.Replace(r.dump, []byte("Accept-Encoding: gzip\r\n"), nil, 1) // the dump's own transport would add it, ours does not
 	if req.Body != nil {
 		r.err = errors.Join(r.err, req.Body.Close())
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Outcome is what an answer of the gate means for the record.
@@ -64,16 +65,16 @@ const maxRetryAfter = time.Hour
 // the HTTP status counts only where no code can be read.
 func readReply(status int, header http.Header, body []byte, now time.Time) Reply {
 	var r struct {
-		Code    json.RawMessage `json:"code"`
-		Message json.RawMessage `json:"message"`
-		Hint    json.RawMessage `json:"hint"`
-		SeqNo   json.RawMessage `json:"seqno"`
+		Code    scalar `json:"code"`
+		Message scalar `json:"message"`
+		Hint    scalar `json:"hint"`
+		SeqNo   scalar `json:"seqno"`
 	}
 	reply := Reply{HTTPStatus: status}
 	body = bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf"))
 	err := json.Unmarshal(body, &r)
 	if err == nil {
-		reply.Code, reply.Message, reply.Hint, reply.SeqNo = scalar(r.Code), scalar(r.Message), scalar(r.Hint), scalar(r.SeqNo)
+		reply.Code, reply.Message, reply.Hint, reply.SeqNo = string(r.Code), string(r.Message), string(r.Hint), string(r.SeqNo)
 	}
 	switch {
 	case reply.Code != "":
@@ -116,17 +117,26 @@ func judge(code, hint string) Outcome {
 	return Retry
 }
 
-// scalar reads a JSON string or number as text; anything else is "".
-func scalar(raw json.RawMessage) string {
-	var s string
-	if json.Unmarshal(raw, &s) == nil {
-		return strings.TrimSpace(s)
+// scalar is a JSON string or number as text; anything else is "".
+type scalar string
+
+// UnmarshalJSON never fails.
+func (s *scalar) UnmarshalJSON(raw []byte) error {
+	switch c := raw[0]; {
+	case c == '"':
+		var text string
+		if inside := raw[1 : len(raw)-1]; utf8.Valid(inside) && bytes.IndexByte(inside, '\\') < 0 {
+			text = string(inside) // as it is, for it is valid JSON
+		} else if err := json.Unmarshal(raw, &text); err != nil {
+			return err // cannot be: the decoder has checked it
+		}
+		*s = scalar(strings.TrimSpace(text))
+	case c == '-' || (c >= '0' && c <= '9'):
+		*s = scalar(raw)
+	default:
+		*s = ""
 	}
-	var n json.Number
-	if json.Unmarshal(raw, &n) == nil {
-		return n.String()
-	}
-	return ""
+	return nil
 }
 
 func retryAfter(value string, now time.Time) time.Duration {

@@ -69,15 +69,26 @@ type delivery struct {
 type record struct {
 	ledger.Due
 	fields sink.Fields
+	// serial names the (lot, parking serial) whose records go one after another;
+	// "" for a record that waits for none.
+	serial string
 }
 
 // read makes a record of what the ledger gives.
-func read(due ledger.Due) (*record, error) {
+func (d *delivery) read(due ledger.Due) (*record, error) {
 	var fields map[string]string
 	if err := json.Unmarshal(due.Fields, &fields); err != nil {
 		return nil, fmt.Errorf("reading the fields of record %d: %w", due.ID, err)
 	}
-	return &record{due, sink.FieldsOf(fields)}, nil
+	return d.record(due, sink.FieldsOf(fields)), nil
+}
+
+func (d *delivery) record(due ledger.Due, fields sink.Fields) *record {
+	r := &record{Due: due, fields: fields}
+	if r.ParkingSerial != "" && !slices.Contains(d.b.Settings.UnorderedSerials, r.ParkingSerial) {
+		r.serial = r.ParkUUID + "\x00" + r.ParkingSerial
+	}
+	return r
 }
 
 type job struct {
@@ -117,9 +128,12 @@ func (b *Bridge) newDelivery(limit int) *delivery {
 }
 
 // wake tells the conductor that there may be more to send.
-func (d *delivery) wake() {
+func (d *delivery) wake() { notify(d.woken) }
+
+// notify tells a channel with room for one that there is news.
+func notify(c chan<- struct{}) {
 	select {
-	case d.woken <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -172,7 +186,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	d.paced.Stop()
 	n := d.b.Settings.Concurrency
 	d.jobs, d.answers = make(chan job), make(chan answer, n)
-	d.settler = newSettler(work, d, 2*n)
+	d.settler = newSettler(work, d, n)
 	var senders sync.WaitGroup
 	for range n {
 		senders.Go(func() {
@@ -231,6 +245,9 @@ func (d *delivery) sweep(ctx context.Context) error {
 				return err
 			}
 		}
+		if d.sending == 0 {
+			d.settler.hurry()
+		}
 		if d.sending == 0 && d.mode == stopped {
 			return nil
 		}
@@ -239,7 +256,7 @@ func (d *delivery) sweep(ctx context.Context) error {
 		}
 		select {
 		case a := <-d.answers:
-			d.settleAnswer(a)
+			d.settleAnswers(a)
 		case <-d.woken:
 			d.dry = false
 		case <-d.settler.written:
@@ -303,13 +320,13 @@ func (d *delivery) dispatch(ctx context.Context) error {
 		}
 		d.sent++
 		d.sending++
-		if key := d.serial(next); probe {
+		if key := next.serial; probe {
 			d.probed[next.ID] = true
 			if key != "" && d.chained[key] == nil {
 				d.chained[key] = &chain{}
 			}
 		}
-		d.inFlight[d.serial(next)]++
+		d.inFlight[next.serial]++
 		d.jobs <- job{next, probe}
 	}
 	if d.mode == probing && d.limited() && d.sending == 0 {
@@ -333,16 +350,28 @@ func (d *delivery) mayCall() bool {
 	return false
 }
 
+// settleAnswers takes in an answer and those that have come with it.
+func (d *delivery) settleAnswers(a answer) {
+	for {
+		d.settleAnswer(a)
+		select {
+		case a = <-d.answers:
+		default:
+			return
+		}
+	}
+}
+
 // settleAnswer takes an answer in: what it means for the record, and what for
 // the gate.
 func (d *delivery) settleAnswer(a answer) {
 	d.sending--
-	key := d.serial(a.record)
+	key := a.serial
 	if d.inFlight[key]--; d.inFlight[key] == 0 {
 		delete(d.inFlight, key)
 	}
-	for _, s := range d.judge(a) {
-		d.settler.add(s, d.sink)
+	if some := d.judge(a); len(some) > 0 {
+		d.settler.add(some, d.sink)
 	}
 	for _, r := range d.freed {
 		d.release(r.record, r.done)

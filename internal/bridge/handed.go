@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parkbridge/internal/ledger"
+	"parkbridge/sink"
 )
 
 // handed are records that have just landed, on their way to the conductor: it
@@ -30,7 +31,7 @@ const (
 
 // hand takes what a landing has written. It is called in order of landing.
 // again tells that older records have become pending again.
-func (d *delivery) hand(source string, in []ledger.New, rows []newRow, again bool) {
+func (d *delivery) hand(source string, in []ledger.New, fields []sink.Fields, again bool) {
 	h := &d.fresh
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -42,9 +43,9 @@ func (d *delivery) hand(source string, in []ledger.New, rows []newRow, again boo
 	}
 	for i := range in {
 		if n := &in[i]; len(n.Problems) == 0 {
-			h.records = append(h.records, &record{ledger.Due{
+			h.records = append(h.records, d.record(ledger.Due{
 				ID: n.ID, Source: source, Hash: n.Hash, Fields: n.Fields, ParkUUID: n.ParkUUID, FlowNo: n.FlowNo, ParkingSerial: n.ParkingSerial,
-			}, rows[i].fields})
+			}, fields[i]))
 		}
 	}
 }
@@ -59,10 +60,7 @@ func (h *handed) take(above int64) (records []*record, spilt bool) {
 	}
 	n := min(len(h.records), fetchPage)
 	records, h.records = h.records[:n:n], h.records[n:]
-	select {
-	case h.taken <- struct{}{}:
-	default:
-	}
+	notify(h.taken)
 	return records, h.spilt && n == 0
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"parkbridge/internal/capture"
@@ -29,23 +30,55 @@ type lander struct {
 	tally      *tally    // what a reconcile counts; nil: there is none
 	dry        bool      // nothing is written
 	closed     bool      // no poll comes to it any more
+	// allNew tells that no row of the last page was known: it is taken that none
+	// of the next one is, which the ledger's own index refutes where it is wrong.
+	allNew bool
 }
 
 // Land lands what is new in a page, in one transaction with the state.
 func (l *lander) Land(ctx context.Context, page sources.Page, state capture.State) error {
 	l.read += len(page.Rows)
-	rows, changes, err := l.sift(ctx, page)
-	if err != nil || len(rows)+len(changes) == 0 || l.dry {
-		return err
+	guessed := l.allNew
+	err := l.land(ctx, page, state)
+	if errors.Is(err, ledger.ErrKnown) && guessed {
+		err = l.land(ctx, page, state)
 	}
-	return l.write(ctx, encodeState(state), rows, changes)
+	return err
 }
 
-// newRow is a row that is about to become a record, and what is to be sent of it.
-type newRow struct {
-	ledger.New
-	fields sink.Fields
+func (l *lander) land(ctx context.Context, page sources.Page, state capture.State) error {
+	var known map[string]ledger.Known
+	if !l.allNew {
+		keys := make([]string, len(page.Rows))
+		for i, row := range page.Rows {
+			keys[i] = row.Key
+		}
+		var err error
+		if known, err = l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, keys); err != nil {
+			return err
+		}
+	}
+	found, err := l.sift(page, known)
+	if err != nil || found.nothing() || l.dry {
+		return err
+	}
+	err = l.write(ctx, encodeState(state), found)
+	l.allNew = err == nil && len(known) == 0 && l.tally == nil && l.generation == 1 // the index tells fillings of a table apart
+	return err
 }
+
+// sifted is what is new in a page.
+type sifted struct {
+	rows    []ledger.New
+	fields  []sink.Fields // what is to be sent of each row; nil where it does not map
+	changes []ledger.Change
+}
+
+func (s *sifted) add(row ledger.New, fields sink.Fields) {
+	s.rows, s.fields = append(s.rows, row), append(s.fields, fields)
+}
+
+func (s *sifted) nothing() bool { return len(s.rows)+len(s.changes) == 0 }
 
 // Save stores the state where it is not the stored one.
 func (l *lander) Save(ctx context.Context, state capture.State) error {
@@ -53,23 +86,20 @@ func (l *lander) Save(ctx context.Context, state capture.State) error {
 	if l.dry || (l.mark.Started && l.mark.Same(to) && (l.mark.Server == l.server)) {
 		return nil
 	}
-	return l.write(ctx, to, nil, nil)
+	return l.write(ctx, to, &sifted{})
 }
 
-func (l *lander) write(ctx context.Context, to ledger.State, rows []newRow, changes []ledger.Change) error {
+func (l *lander) write(ctx context.Context, to ledger.State, found *sifted) error {
 	work := context.WithoutCancel(ctx) // what was read is landed, also when stopping
 	in := ledger.Landing{
-		Lease: l.lease, From: l.mark, To: to, Shape: l.s.Shape, Server: l.server, Table: l.s.Table, Rows: make([]ledger.New, len(rows)), Changes: changes,
+		Lease: l.lease, From: l.mark, To: to, Shape: l.s.Shape, Server: l.server, Table: l.s.Table, Rows: found.rows, Changes: found.changes,
 	}
-	for i := range rows {
-		in.Rows[i] = rows[i].New
-	}
-	if l.d != nil && len(rows)+len(changes) > 0 {
+	if l.d != nil && !found.nothing() {
 		var err error
 		if in.RunID, err = l.d.noteRun(work, l.s.Name); err != nil {
 			return err
 		}
-		in.Read, in.Then = l.read, func() { l.d.hand(l.s.Name, in.Rows, rows, len(changes) > 0) }
+		in.Read, in.Then = l.read, func() { l.d.hand(l.s.Name, found.rows, found.fields, len(found.changes) > 0) }
 	}
 	landed, err := l.b.Ledger.Land(work, in)
 	if err != nil {
@@ -83,7 +113,7 @@ func (l *lander) write(ctx context.Context, to ledger.State, rows []newRow, chan
 		l.b.Log.Warn("rows do not map; they are kept as invalid", "source", l.s.Name, "rows", landed.Invalid)
 	}
 	if landed.Pending > 0 {
-		l.b.Log.Debug("landed rows", "source", l.s.Name, "rows", len(rows), "pending", landed.Pending)
+		l.b.Log.Debug("landed rows", "source", l.s.Name, "rows", len(found.rows), "pending", landed.Pending)
 		if l.d != nil {
 			l.d.wake()
 			l.d.makeRoom(ctx)
@@ -107,15 +137,11 @@ func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (kn
 }
 
 // sift finds what is new in a page: rows without a record, and rows that are not
-// what their record holds. All keys are looked up in one query.
-func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, changes []ledger.Change, err error) {
-	keys := make([]string, len(page.Rows))
-	for i, row := range page.Rows {
-		keys[i] = row.Key
-	}
-	known, err := l.b.Ledger.Known(ctx, l.s.Name, l.s.Table, keys)
-	if err != nil {
-		return nil, nil, err
+// what their record, one of known, holds.
+func (l *lander) sift(page sources.Page, known map[string]ledger.Known) (*sifted, error) {
+	out := &sifted{}
+	if len(known) == 0 { // all will be new
+		out.rows, out.fields = make([]ledger.New, 0, len(page.Rows)), make([]sink.Fields, 0, len(page.Rows))
 	}
 	inPage := make(map[string]string, len(page.Rows))
 	changed, reused := 0, 0
@@ -123,7 +149,7 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, ch
 		hash, identity := l.mapper.hashes(row.Values)
 		if first, twice := inPage[row.Key]; twice {
 			if first != hash {
-				return nil, nil, fmt.Errorf("the key %s stands for two rows, so it does not identify one; mend key in the config (nothing of this page was landed)", row.Key)
+				return nil, fmt.Errorf("the key %s stands for two rows, so it does not identify one; mend key in the config (nothing of this page was landed)", row.Key)
 			}
 			continue
 		}
@@ -137,19 +163,19 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, ch
 		if !found || l.refilled(c, k) {
 			fields, content := l.content(c, 0, l.generation)
 			l.tally.missing(content.Day, l.dry)
-			rows = append(rows, newRow{ledger.New{Key: row.Key, Generation: l.generation, Content: content}, fields})
+			out.add(ledger.New{Key: row.Key, Generation: l.generation, Content: content}, fields)
 			continue
 		}
 		l.tally.matched(k)
-		row, change := l.compare(c, k)
+		row, fields, change := l.compare(c, k)
 		if row != nil {
-			rows = append(rows, *row)
+			out.add(*row, fields)
 			if row.Revision == 0 {
 				reused++
 			}
 		}
 		if change != nil {
-			changes = append(changes, *change)
+			out.changes = append(out.changes, *change)
 			if change.Seen != "" {
 				changed++
 			}
@@ -164,7 +190,7 @@ func (l *lander) sift(ctx context.Context, page sources.Page) (rows []newRow, ch
 	if reused > 0 && !l.dry {
 		l.b.Log.Warn("keys of landed rows were given to other rows; those are kept as invalid", "source", l.s.Name, "rows", reused)
 	}
-	return rows, changes, nil
+	return out, nil
 }
 
 // candidate is a row that may be new.
@@ -175,37 +201,37 @@ type candidate struct {
 
 // compare says what a row does to the record of its key: it is a record of its
 // own, it changes the record, or neither.
-func (l *lander) compare(c candidate, k ledger.Known) (row *newRow, change *ledger.Change) {
+func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields sink.Fields, change *ledger.Change) {
 	change = &ledger.Change{ID: k.ID, Was: k.Hash, Key: c.row.Key}
 	switch {
 	case k.Hash == c.hash: // what was changed is as it was again
-		return nil, change
+		return nil, nil, change
 	case (k.State != ledger.Invalid || k.Generation > l.generation) && otherRow(k, c.identity):
 		_, content := l.content(c, 0, k.Generation+1)
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
 			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
 				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
-		return &newRow{New: ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}}, nil
+		return &ledger.New{Key: c.row.Key, Generation: k.Generation + 1, Content: content}, nil, nil
 	case !sources.SameColumns(k.Hash, c.hash) && (k.State == ledger.Delivered || k.State == ledger.Dismissed):
 		// The mapping reads other columns now. That is no change of the row.
 		change.Rehash, change.Identity = c.hash, c.identity
-		return nil, change
+		return nil, nil, change
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
 		fields, content := l.content(c, k.Revision+1, k.Generation)
 		if k.Seen == "" {
 			change = nil // else it was counted as changed, and is no more
 		}
-		return &newRow{ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, fields}, change
+		return &ledger.New{Key: c.row.Key, Generation: k.Generation, Revision: k.Revision + 1, Content: content}, fields, change
 	case k.State == ledger.Delivered:
 		if k.Seen == c.hash {
-			return nil, nil // known and counted
+			return nil, nil, nil // known and counted
 		}
 		change.Seen = c.hash
-		return nil, change
+		return nil, nil, change
 	}
 	_, content := l.content(c, k.Revision, k.Generation)
 	change.To = &content
-	return nil, change
+	return nil, nil, change
 }
 
 // otherRow reports that a key's record was made of another row, by the columns

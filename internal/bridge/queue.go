@@ -6,15 +6,6 @@ import (
 	"slices"
 )
 
-// serial names the (lot, parking serial) whose records go one after another;
-// "" for a record that waits for none.
-func (d *delivery) serial(r *record) string {
-	if r.ParkingSerial == "" || slices.Contains(d.b.Settings.UnorderedSerials, r.ParkingSerial) {
-		return ""
-	}
-	return r.ParkUUID + "\x00" + r.ParkingSerial
-}
-
 // nextDue gives the next record that may be sent, or nil where there is none
 // now.
 func (d *delivery) nextDue(ctx context.Context) (*record, error) {
@@ -40,7 +31,7 @@ func (d *delivery) nextDue(ctx context.Context) (*record, error) {
 		if d.probed[next.ID] || d.leaseOf(next.Source) == nil {
 			continue
 		}
-		if key := d.serial(next); key != "" {
+		if key := next.serial; key != "" {
 			if c := d.chained[key]; c != nil {
 				if !c.dead {
 					c.records = append(c.records, next)
@@ -91,7 +82,7 @@ func (d *delivery) refill(ctx context.Context) (more bool, err error) {
 		return !d.waiting && capturing, nil
 	}
 	for _, one := range due {
-		r, err := read(one)
+		r, err := d.read(one)
 		if err != nil {
 			return false, err
 		}
@@ -122,7 +113,7 @@ func (d *delivery) nextProbe(ctx context.Context) (*record, error) {
 		if err != nil || len(due) == 0 {
 			return nil, err
 		}
-		return read(due[0])
+		return d.read(due[0])
 	}
 }
 
@@ -130,7 +121,7 @@ func (d *delivery) nextProbe(ctx context.Context) (*record, error) {
 // queue where the earlier one is done with, out of this sweep where it stays
 // pending.
 func (d *delivery) release(r *record, done bool) {
-	key := d.serial(r)
+	key := r.serial
 	c := d.chained[key]
 	if c == nil || d.inFlight[key] > 0 {
 		return

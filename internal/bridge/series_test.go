@@ -642,7 +642,7 @@ func TestTablesThatWrap(t *testing.T) {
 
 func yearly(t *testing.T, lot *testdb.Lot, now string, change ...func(*booth)) *booth {
 	t.Helper()
-	b := monthly(t, lot, now, append([]func(*booth){func(b *booth) { b.cfg.Table, b.cfg.Wrap = "OutList{MM}", "year" }}, change...)...)
+	b := monthly(t, lot, now, append([]func(*booth){func(b *booth) { b.cfg.Table, b.cfg.Wrap, b.cfg.PageSize = "OutList{MM}", "year", 2 }}, change...)...)
 	return b
 }
 

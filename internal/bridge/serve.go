@@ -171,6 +171,9 @@ func (d *delivery) conduct(ctx context.Context) error {
 		if err := d.dispatch(ctx); err != nil {
 			return err
 		}
+		if d.sending == 0 {
+			d.settler.hurry()
+		}
 		switch {
 		case d.mode == stopped && !paused && d.sending == 0:
 			paused = true
@@ -189,7 +192,7 @@ func (d *delivery) conduct(ctx context.Context) error {
 		}
 		select {
 		case a := <-d.answers:
-			d.settleAnswer(a)
+			d.settleAnswers(a)
 		case <-d.woken:
 			d.dry = false
 		case <-d.settler.written:

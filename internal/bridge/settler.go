@@ -13,57 +13,82 @@ import (
 
 // settler writes answers down, as many as have gathered in one transaction.
 type settler struct {
-	ctx    context.Context //nolint:containedctx // it outlives the call that a stop cancels, and ends with close
-	d      *delivery
-	in     chan settleItem
-	failed chan struct{} // closed at the first error
-	done   sync.WaitGroup
-	// gathered counts what was added and is not written; written is told when
-	// it goes down.
-	gathered atomic.Int64
-	written  chan struct{}
+	ctx     context.Context //nolint:containedctx // it outlives the call that a stop cancels, and ends with close
+	d       *delivery
+	most    int           // answers that are worth a transaction of their own
+	wake    chan struct{} // told where there may be something to write
+	failed  chan struct{} // closed at the first error
+	written chan struct{} // told when unwritten goes down
+	waiting atomic.Int64  // answers that are not written yet
+	done    sync.WaitGroup
 
-	mu  sync.Mutex
-	err error
+	mu       sync.Mutex
+	gathered []ledger.Settlement
+	spare    []ledger.Settlement // the other of two that take turns
+	state    ledger.SinkState    // as it is after the last answer
+	news     bool                // state is not written yet
+	urgent   bool                // what has gathered is to be written now
+	flushes  []chan struct{}     // wishes to know that all before are written
+	closed   bool
+	err      error
 }
 
-// Answers that cannot be written for now are tried again this often.
 const (
+	// linger is how long answers gather while more are under way.
+	linger = 5 * time.Millisecond
+	// Answers that cannot be written for now are tried again this often.
 	settleTries = 20
 	settleWait  = time.Second
 )
 
-type settleItem struct {
-	ledger.Settlement
-	sink    ledger.SinkState // as it is after this answer
-	flushed chan struct{}    // not nil: no settlement, but a wish to know that all before are written
-	only    bool             // no settlement, the state alone
-}
-
-// newSettler starts a settler. At most waiting answers wait for it; then add
-// blocks, and with it sending.
-func newSettler(ctx context.Context, d *delivery, waiting int) *settler {
-	s := &settler{ctx: ctx, d: d, in: make(chan settleItem, waiting), failed: make(chan struct{}), written: make(chan struct{}, 1)}
+// newSettler starts a settler of answers to so many calls at a time.
+func newSettler(ctx context.Context, d *delivery, concurrency int) *settler {
+	s := &settler{
+		ctx: ctx, d: d, most: concurrency + concurrency/4,
+		wake: make(chan struct{}, 1), failed: make(chan struct{}), written: make(chan struct{}, 1),
+	}
 	s.done.Go(s.run)
 	return s
 }
 
-func (s *settler) add(x ledger.Settlement, state ledger.SinkState) {
-	s.gathered.Add(1)
-	s.in <- settleItem{Settlement: x, sink: state}
+// add takes settlements, and the sink's state after them.
+func (s *settler) add(some []ledger.Settlement, state ledger.SinkState) {
+	s.waiting.Add(int64(len(some)))
+	s.mu.Lock()
+	s.gathered = append(s.gathered, some...)
+	s.state, s.news = state, true
+	tell := len(s.gathered) == len(some) || len(s.gathered) >= s.most
+	s.mu.Unlock()
+	if tell {
+		notify(s.wake)
+	}
 }
 
 // unwritten is how many settlements are not written yet.
-func (s *settler) unwritten() int { return int(s.gathered.Load()) }
+func (s *settler) unwritten() int { return int(s.waiting.Load()) }
 
 // addState writes the sink's state down without a settlement.
-func (s *settler) addState(state ledger.SinkState) { s.in <- settleItem{sink: state, only: true} }
+func (s *settler) addState(state ledger.SinkState) {
+	s.add(nil, state)
+	s.hurry()
+}
+
+// hurry has what has gathered written now: no more is to come for the moment.
+func (s *settler) hurry() {
+	s.mu.Lock()
+	s.urgent = s.news
+	s.mu.Unlock()
+	notify(s.wake)
+}
 
 // flush returns when all that was added is written. ok is false where the
 // settler has failed; close gives the error.
 func (s *settler) flush() (ok bool) {
 	flushed := make(chan struct{})
-	s.in <- settleItem{flushed: flushed}
+	s.mu.Lock()
+	s.flushes = append(s.flushes, flushed)
+	s.mu.Unlock()
+	notify(s.wake)
 	<-flushed
 	return s.failure() == nil
 }
@@ -76,42 +101,63 @@ func (s *settler) failure() error {
 
 // close writes what is left and gives the first error.
 func (s *settler) close() error {
-	close(s.in)
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	notify(s.wake)
 	s.done.Wait()
 	return s.failure()
 }
 
 func (s *settler) run() {
-	for item := range s.in {
-		batch := []settleItem{item}
-		for len(s.in) > 0 && len(batch) < 1000 {
-			batch = append(batch, <-s.in)
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	gathering := false
+	for {
+		s.mu.Lock()
+		some := s.news || len(s.flushes) > 0
+		now := s.urgent || s.closed || len(s.flushes) > 0 || len(s.gathered) >= s.most
+		closed := s.closed
+		s.mu.Unlock()
+		switch {
+		case some && now:
+			s.write()
+			gathering = false
+		case closed:
+			return
+		case some:
+			if !gathering {
+				timer.Reset(linger)
+				gathering = true
+			}
+			select {
+			case <-s.wake:
+			case <-timer.C:
+				s.hurry()
+			}
+		default:
+			<-s.wake
 		}
-		s.write(batch)
 	}
 }
 
-// write settles a batch. After an error nothing more is written: the answers
-// are lost, the records stay pending and go out again under their flow_no.
-func (s *settler) write(batch []settleItem) {
-	var settlements []ledger.Settlement
-	var state *ledger.SinkState
-	for i, item := range batch {
-		if item.flushed != nil {
-			continue
-		}
-		state = &batch[i].sink
-		if !item.only {
-			settlements = append(settlements, item.Settlement)
-		}
-	}
-	if state != nil && s.failure() == nil {
-		err := s.settle(settlements, state)
+// write settles what has gathered. After an error nothing more is written: the
+// answers are lost, the records stay pending and go out again under their
+// flow_no.
+func (s *settler) write() {
+	s.mu.Lock()
+	batch, state, news, flushes := s.gathered, s.state, s.news, s.flushes
+	s.gathered, s.spare = s.spare[:0], nil
+	s.news, s.urgent, s.flushes = false, false, nil
+	failed := s.err != nil
+	s.mu.Unlock()
+	if news && !failed {
+		err := s.settle(batch, &state)
 		for tries := 0; errors.Is(err, ledger.ErrTransient) && tries < settleTries; tries++ {
 			// The answers are in hand, and to lose them is to send the records
 			// again; sending waits meanwhile.
 			<-time.After(settleWait)
-			err = s.settle(settlements, state)
+			err = s.settle(batch, &state)
 		}
 		if err != nil {
 			s.mu.Lock()
@@ -120,15 +166,14 @@ func (s *settler) write(batch []settleItem) {
 			close(s.failed)
 		}
 	}
-	s.gathered.Add(-int64(len(settlements)))
-	select {
-	case s.written <- struct{}{}:
-	default:
-	}
-	for _, item := range batch {
-		if item.flushed != nil {
-			close(item.flushed)
-		}
+	s.waiting.Add(-int64(len(batch)))
+	clear(batch)
+	s.mu.Lock()
+	s.spare = batch
+	s.mu.Unlock()
+	notify(s.written)
+	for _, flushed := range flushes {
+		close(flushed)
 	}
 }
 

@@ -45,7 +45,7 @@ type DueQuery struct {
 func (l *Ledger) owned(ctx context.Context, q DueQuery) ([]string, error) {
 	var names []string
 	for _, lease := range q.Leases {
-		if err := lease.check(ctx, l.read); err != nil {
+		if err := lease.check(ctx, l.stmts.leaseRead); err != nil {
 			return nil, err
 		}
 		names = append(names, lease.Source)
@@ -93,9 +93,13 @@ func (l *Ledger) Waiting(ctx context.Context, q DueQuery) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	sweep := noBackoff
+	if !q.SweepStart.IsZero() {
+		sweep = stamp(q.SweepStart)
+	}
 	var some bool
 	err = l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM record WHERE state = 'pending' AND (next_attempt_at > ? OR origin_id NOT IN `+ofSources+`))`,
-		stamp(q.SweepStart), sourceList).Scan(&some)
+		sweep, sourceList).Scan(&some)
 	if err != nil {
 		return false, fmt.Errorf("looking for records that wait: %w", classed(err))
 	}
@@ -218,7 +222,7 @@ const (
 // whose content is another by now stays as it is, unless the platform has taken
 // what was sent.
 func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[string]int64, settlements []Settlement, sink *SinkState) error {
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		failpoint.Hit("settle.begin")
 		counts := map[string]*[2]int{}
 		for _, s := range settlements {
@@ -227,16 +231,15 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 				if lease == nil {
 					return &LostError{s.Source}
 				}
-				if err := lease.check(ctx, tx); err != nil {
+				if err := lease.check(ctx, l.stmts.lease); err != nil {
 					return err
 				}
 				counts[s.Source] = new([2]int)
 			}
 		}
-		delivered, other := within(ctx, tx, l.stmts.delivered), within(ctx, tx, l.stmts.settle)
 		w := &writing{l: l, tx: tx, lots: map[string]int64{}}
 		for _, s := range settlements {
-			if err := w.settle(ctx, delivered, other, s, counts); err != nil {
+			if err := w.settle(ctx, s, counts); err != nil {
 				return err
 			}
 		}
@@ -245,12 +248,12 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 			if n[0] == 0 && n[1] == 0 {
 				continue
 			}
-			if _, err := within(ctx, tx, l.stmts.runDelivered).ExecContext(ctx, n[0], n[1], n[1], runs[source]); err != nil { //nolint:sqlclosecheck // it ends with the transaction
+			if _, err := l.stmts.runDelivered.ExecContext(ctx, n[0], n[1], n[1], runs[source]); err != nil {
 				return err
 			}
 		}
 		if sink != nil {
-			if err := l.writeSink(ctx, tx, *sink); err != nil {
+			if err := l.writeSink(ctx, *sink); err != nil {
 				return err
 			}
 		}
@@ -273,11 +276,10 @@ const (
 		WHERE id = ? AND content_hash = ?`
 	countDelivered = "UPDATE sync_run SET delivered = delivered + ?, rejected = CASE WHEN rejected + ? < 0 THEN 0 ELSE rejected + ? END WHERE id = ?"
 	updateSink     = "UPDATE sink_state SET state = ?, reason = ?, since = ?, retry_at = ?, last_accepted_at = ?, rejected_run = ? WHERE id = 1"
-	leaseToken     = "SELECT lease_token FROM high_water_mark WHERE source = ?"
 )
 
 // reopen takes back a rejection that turned out not to be the record's fault.
-func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int) error {
+func reopen(ctx context.Context, tx *sql.Conn, id int64, counts map[string]*[2]int) error {
 	var source string
 	err := tx.QueryRowContext(ctx, `UPDATE record SET state = 'pending' WHERE id = ? AND state = 'rejected'
 		RETURNING (SELECT source FROM origin WHERE origin.id = origin_id)`, id).Scan(&source)
@@ -290,7 +292,7 @@ func reopen(ctx context.Context, tx *sql.Tx, id int64, counts map[string]*[2]int
 	return err
 }
 
-func (w *writing) settle(ctx context.Context, delivered, other *sql.Stmt, s Settlement, counts map[string]*[2]int) error {
+func (w *writing) settle(ctx context.Context, s Settlement, counts map[string]*[2]int) error {
 	if s.Reopen {
 		return reopen(ctx, w.tx, s.ID, counts)
 	}
@@ -301,7 +303,7 @@ func (w *writing) settle(ctx context.Context, delivered, other *sql.Stmt, s Sett
 	var res sql.Result
 	var err error
 	if s.State == Delivered {
-		res, err = delivered.ExecContext(ctx, null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, stamp(s.At), s.ID, []byte(s.Hash))
+		res, err = w.l.stmts.delivered.ExecContext(ctx, null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, stamp(s.At), s.ID, []byte(s.Hash))
 	} else {
 		var problems any
 		if len(s.Problems) > 0 {
@@ -315,7 +317,7 @@ func (w *writing) settle(ctx context.Context, delivered, other *sql.Stmt, s Sett
 		if s.Attempted {
 			attempted = 1
 		}
-		res, err = other.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
+		res, err = w.l.stmts.settle.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
 			null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, s.ID, []byte(s.Hash))
 	}
 	if err != nil {
@@ -382,12 +384,12 @@ func (w *writing) deliveredBefore(ctx context.Context, s Settlement) (int64, err
 	return n, err
 }
 
-func (l *Ledger) writeSink(ctx context.Context, tx *sql.Tx, s SinkState) error {
+func (l *Ledger) writeSink(ctx context.Context, s SinkState) error {
 	run, err := json.Marshal(append([]int64{}, s.RejectedRun...))
 	if err != nil {
 		return err
 	}
-	_, err = within(ctx, tx, l.stmts.sink).ExecContext(ctx, //nolint:sqlclosecheck // it ends with the transaction
+	_, err = l.stmts.sink.ExecContext(ctx,
 		s.State, s.Reason, stamp(s.Since), stamp(s.RetryAt), stamp(s.LastAcceptedAt), string(run))
 	return err
 }
@@ -413,8 +415,8 @@ func (l *Ledger) Unblock(ctx context.Context) (was SinkState, err error) {
 	if was, err = l.Sink(ctx); err != nil {
 		return was, err
 	}
-	err = l.tx(ctx, func(tx *sql.Tx) error {
-		return l.writeSink(ctx, tx, SinkState{State: SinkOK, Since: l.now(), LastAcceptedAt: was.LastAcceptedAt})
+	err = l.tx(ctx, func(*sql.Conn) error {
+		return l.writeSink(ctx, SinkState{State: SinkOK, Since: l.now(), LastAcceptedAt: was.LastAcceptedAt})
 	})
 	return was, err
 }

@@ -23,6 +23,9 @@ const (
 // States lists them all, in the order of tables.
 var States = []string{Pending, Delivered, Rejected, Invalid, Dismissed}
 
+// special are the states that few records are in, as their index has them.
+const special = "state <> 'pending' AND state <> 'delivered'"
+
 // Problem is one problem of one field.
 type Problem struct {
 	Field   string `json:"field"`
@@ -181,25 +184,45 @@ func each(ctx context.Context, db querier, scan func(*sql.Rows) error, query str
 
 // Land stores a page's rows and moves the mark, in one transaction: either
 // both are there afterwards or neither. It fails with [ErrLeaseLost] or
-// [ErrMarkMoved] where another hand was faster.
+// [ErrMarkMoved] where another hand was faster, and with [ErrKnown] where a row
+// is in the ledger already.
 func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
-	out := Landed{Mark: in.From.moved(in)}
+	// A number that is taken is rare, and the ledger's own index tells: only then
+	// is it asked which they are.
+	out, err := l.land(ctx, &in, false)
+	if uniqueOf(err, "record.flow_no") {
+		out, err = l.land(ctx, &in, true)
+	}
+	if uniqueOf(err, "record.row_key") {
+		err = fmt.Errorf("%w: %w", ErrKnown, err)
+	}
+	if err != nil {
+		return Landed{}, fmt.Errorf("landing rows: %w", err)
+	}
+	failpoint.Hit("land.done")
+	return out, nil
+}
+
+func (l *Ledger) land(ctx context.Context, in *Landing, collide bool) (Landed, error) {
+	out := Landed{Mark: in.From.moved(*in)}
 	now := stamp(l.now())
-	err := l.txThen(ctx, func(tx *sql.Tx) error {
+	err := l.txThen(ctx, func(tx *sql.Conn) error {
 		failpoint.Hit("land.begin")
-		if err := moveMark(ctx, tx, &in, now); err != nil {
+		if err := moveMark(ctx, tx, in, now); err != nil {
 			return err
 		}
 		failpoint.Hit("land.mark")
-		if err := findCollisions(ctx, tx, in.candidates()); err != nil {
-			return err
+		if collide {
+			if err := findCollisions(ctx, tx, in.candidates()); err != nil {
+				return err
+			}
 		}
 		w := &writing{l: l, tx: tx, now: now, lots: map[string]int64{}}
-		if err := w.insert(ctx, &in, &out); err != nil {
+		if err := w.insert(ctx, in, &out); err != nil {
 			return err
 		}
 		failpoint.Hit("land.rows")
-		if err := w.change(ctx, &in, &out); err != nil {
+		if err := w.change(ctx, in, &out); err != nil {
 			return err
 		}
 		err := error(nil)
@@ -210,11 +233,7 @@ func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
 		failpoint.Hit("land.commit")
 		return err
 	}, in.Then)
-	if err != nil {
-		return Landed{}, fmt.Errorf("landing rows: %w", err)
-	}
-	failpoint.Hit("land.done")
-	return out, nil
+	return out, err
 }
 
 // candidates are the records that a landing gives a flow_no.
@@ -276,7 +295,7 @@ type candidate struct {
 // findCollisions turns every candidate whose flow_no is taken in its lot, by
 // another record or by an earlier candidate, into an invalid one that names
 // the first.
-func findCollisions(ctx context.Context, tx *sql.Tx, all []candidate) error {
+func findCollisions(ctx context.Context, tx *sql.Conn, all []candidate) error {
 	type number struct{ lot, flow string }
 	type owner struct {
 		id          int64

@@ -12,6 +12,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -61,11 +63,14 @@ func (c *Config) Validate(report func(key, problem string)) {
 
 // Ledger is an open ledger. It is safe for concurrent use.
 type Ledger struct {
-	path  string  // the file, for locks beside it and for messages
-	write *sql.DB // one connection: writers queue here and not inside SQLite
+	path string // the file, for locks beside it and for messages
+	db   *sql.DB
+	// write is the one connection that writes, in transactions one after another:
+	// writers queue at order, and not inside SQLite.
+	write *sql.Conn
+	order sync.Mutex // held by a transaction and what follows it
+	stmts statements // of write
 	read  *sql.DB
-	stmts statements
-	order sync.Mutex // held by a writing transaction and what follows it
 	now   func() time.Time
 	// Created tells that Open has made the ledger, for there was none.
 	Created bool
@@ -111,20 +116,23 @@ func Open(ctx context.Context, cfg Config, now func() time.Time, mayCreate bool)
 
 func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 	var err error
-	if l.write, err = openWriter(string(cfg.DSN)); err != nil {
+	if l.db, err = openWriter(string(cfg.DSN)); err != nil {
 		return err
 	}
-	if err := migrate(ctx, cfg.Driver, l.write); err != nil {
+	if err := migrate(ctx, cfg.Driver, l.db); err != nil {
 		return err
 	}
-	if l.read, err = sql.Open("sqlite", sources.FileURI(string(cfg.DSN), "_pragma=query_only(1)", "_pragma=busy_timeout(10000)")); err != nil {
+	if l.write, err = l.db.Conn(ctx); err != nil {
 		return err
 	}
-	l.read.SetMaxOpenConns(4)
+	if l.read, err = sql.Open("sqlite", sources.FileURI(string(cfg.DSN), "_pragma=query_only(1)", "_pragma=busy_timeout(10000)", "_pragma=cache_size(-512)")); err != nil {
+		return err
+	}
+	l.read.SetMaxOpenConns(2)
 	if err := l.verify(ctx); err != nil {
 		return err
 	}
-	return l.stmts.prepare(ctx, l.write)
+	return l.stmts.prepare(ctx, l.write, l.read)
 }
 
 // openWriter opens the one writing connection. synchronous=FULL: what a
@@ -132,6 +140,7 @@ func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 func openWriter(dsn string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", sources.FileURI(dsn,
 		"_txlock=immediate", "_pragma=busy_timeout(10000)", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
+		"_pragma=temp_store(MEMORY)",        // what a statement would be undone with needs no file
 		"_pragma=wal_autocheckpoint(4000)")) // 16 MB: a page that is written again and again is copied once
 	if err == nil {
 		db.SetMaxOpenConns(1)
@@ -178,6 +187,10 @@ func migrate(ctx context.Context, driver string, db *sql.DB) error {
 	p, older, err := versions(ctx, driver, db)
 	if err == nil && older {
 		_, err = p.Up(ctx)
+		// The parser of the migrations leaves buffers of 4 MB each behind, in a pool
+		// that two collections empty: the heap need not grow by them.
+		runtime.GC()
+		debug.FreeOSMemory()
 	}
 	return err
 }
@@ -251,8 +264,11 @@ func (l *Ledger) verify(ctx context.Context) error {
 
 // Close ends the connections.
 func (l *Ledger) Close() error {
-	var errs []error
-	for _, db := range []*sql.DB{l.read, l.write} {
+	errs := []error{l.stmts.close()}
+	if l.write != nil {
+		errs = append(errs, l.write.Close())
+	}
+	for _, db := range []*sql.DB{l.read, l.db} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -264,28 +280,43 @@ func (l *Ledger) Close() error {
 func (l *Ledger) Path() string { return l.path }
 
 // tx runs f in one writing transaction.
-func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error { return l.txThen(ctx, f, nil) }
+func (l *Ledger) tx(ctx context.Context, f func(*sql.Conn) error) error { return l.txThen(ctx, f, nil) }
 
 // txThen runs f in one writing transaction and then, once that is written and
 // before any other begins, then; nil is not run.
-func (l *Ledger) txThen(ctx context.Context, f func(*sql.Tx) error, then func()) error {
+func (l *Ledger) txThen(ctx context.Context, f func(*sql.Conn) error, then func()) error {
 	l.order.Lock()
 	defer l.order.Unlock()
-	tx, err := l.write.BeginTx(ctx, nil)
-	if err != nil {
+	if _, err := l.stmts.begin.ExecContext(ctx); err != nil {
 		return classed(err)
 	}
-	defer tx.Rollback()
-	if err := f(tx); err != nil {
+	open := true
+	defer func() {
+		if open {
+			// It fails where SQLite has undone all by itself. Were something left of the
+			// transaction, the next one could not begin.
+			_, _ = l.write.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		}
+	}()
+	if err := f(l.write); err != nil {
 		return classed(err)
 	}
-	if err := tx.Commit(); err != nil {
+	if _, err := l.stmts.commit.ExecContext(ctx); err != nil {
 		return classed(err)
 	}
+	open = false
 	if then != nil {
 		then()
 	}
 	return nil
+}
+
+// exec runs one statement that writes.
+func (l *Ledger) exec(ctx context.Context, query string, args ...any) error {
+	return l.tx(ctx, func(tx *sql.Conn) error {
+		_, err := tx.ExecContext(ctx, query, args...)
+		return err
+	})
 }
 
 // Errors of the ledger.
@@ -301,6 +332,9 @@ var (
 	// ErrMarkMoved is returned by Land where the mark is not the one the page
 	// was read from; nothing was written.
 	ErrMarkMoved = errors.New("the high-water mark was moved by another hand; starting over from the stored one")
+	// ErrKnown is returned by Land where a row's key, generation and revision are
+	// in the ledger already; nothing was written.
+	ErrKnown = errors.New("a row has landed already")
 	// ErrTransient is returned where the ledger could not be written for now:
 	// another process holds it, or its disk is full. Trying again is the remedy.
 	ErrTransient = errors.New("the ledger cannot be written for now")
@@ -343,6 +377,13 @@ func classed(err error) error {
 		}
 	}
 	return err
+}
+
+// uniqueOf reports that an error is of a value that must be there once, in a
+// column.
+func uniqueOf(err error, column string) bool {
+	se, ok := errors.AsType[*sqlite.Error](err)
+	return ok && se.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE && strings.Contains(se.Error(), column)
 }
 
 const stampLayout = "2006-01-02T15:04:05.000Z"

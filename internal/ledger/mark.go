@@ -75,7 +75,7 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	now := l.now()
 	holder := fmt.Sprintf("process %d on %s since %s", os.Getpid(), host, stamp(now))
 	lease := &Lease{Source: source, lock: lock, ledger: l}
-	err = l.tx(ctx, func(tx *sql.Tx) error {
+	err = l.tx(ctx, func(tx *sql.Conn) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO high_water_mark (source, lease_holder, lease_host, lease_until, lease_token, version) VALUES (?, ?, ?, ?, 1, 0)
 			ON CONFLICT (source) DO UPDATE SET lease_holder = excluded.lease_holder, lease_host = excluded.lease_host, lease_until = excluded.lease_until,
 				lease_token = lease_token + 1
@@ -99,7 +99,7 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 // longer the caller's; the others are renewed.
 func (l *Ledger) Renew(ctx context.Context, leases ...*Lease) error {
 	var lost []error
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		for _, lease := range leases {
 			res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET lease_until = ? WHERE source = ? AND lease_token = ?", stamp(l.now().Add(LeaseLasts)), lease.Source, lease.token)
 			if err != nil {
@@ -130,37 +130,29 @@ func (s *Lease) Release(ctx context.Context) error {
 	if s.lock == nil {
 		return nil
 	}
-	_, err := s.ledger.write.ExecContext(ctx, "UPDATE high_water_mark SET lease_holder = NULL, lease_until = NULL WHERE source = ? AND lease_token = ?", s.Source, s.token)
-	err = errors.Join(classed(err), s.lock.Unlock())
+	err := s.ledger.exec(ctx, "UPDATE high_water_mark SET lease_holder = NULL, lease_until = NULL WHERE source = ? AND lease_token = ?", s.Source, s.token)
+	err = errors.Join(err, s.lock.Unlock())
 	s.lock = nil
 	return err
 }
 
-// rowQuerier is a *sql.Tx or a *sql.DB.
-type rowQuerier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// check fails with ErrLeaseLost where the lease is no longer the source's.
-func (s *Lease) check(ctx context.Context, db rowQuerier) error {
+// check fails with a [*LostError] where the lease is no longer the source's.
+// token is [leaseToken], prepared.
+func (s *Lease) check(ctx context.Context, token *sql.Stmt) error {
 	if s == nil {
 		return ErrLeaseLost
 	}
-	var token int64
-	row := db.QueryRowContext
-	if tx, ok := db.(*sql.Tx); ok {
-		row = func(ctx context.Context, _ string, args ...any) *sql.Row {
-			return within(ctx, tx, s.ledger.stmts.lease).QueryRowContext(ctx, args...) //nolint:sqlclosecheck // it ends with the transaction
-		}
-	}
-	if err := row(ctx, leaseToken, s.Source).Scan(&token); err != nil {
+	var now int64
+	if err := token.QueryRowContext(ctx, s.Source).Scan(&now); err != nil {
 		return err
 	}
-	if token != s.token {
+	if now != s.token {
 		return &LostError{s.Source}
 	}
 	return nil
 }
+
+const leaseToken = "SELECT lease_token FROM high_water_mark WHERE source = ?"
 
 // Mark reads where a source stands. A source never read has Started false.
 func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
@@ -189,8 +181,8 @@ func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
 
 // moveMark swaps the mark of the landing's source, if it still is the one the
 // page was read from and the lease still holds.
-func moveMark(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
-	if err := in.Lease.check(ctx, tx); err != nil {
+func moveMark(ctx context.Context, tx *sql.Conn, in *Landing, now string) error {
+	if err := in.Lease.check(ctx, in.Lease.ledger.stmts.lease); err != nil {
 		return err
 	}
 	if in.From.table != "" {

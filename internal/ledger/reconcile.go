@@ -83,7 +83,7 @@ func (l *Ledger) KeysOfDay(ctx context.Context, source, table string, generation
 
 // SaveReconcile keeps a reconcile's result.
 func (l *Ledger) SaveReconcile(ctx context.Context, r Reconcile) error {
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		res, err := tx.ExecContext(ctx, "INSERT INTO reconcile_run (source, started_at, finished_at, error) VALUES (?, ?, ?, ?)",
 			r.Source, stamp(r.StartedAt), stamp(r.FinishedAt), null(r.Error))
 		if err != nil {
@@ -133,7 +133,7 @@ func (l *Ledger) LastReconcile(ctx context.Context, source string) (*Reconcile, 
 }
 
 func (l *Ledger) pruneReconciles(ctx context.Context, before time.Time) error {
-	return l.tx(ctx, func(tx *sql.Tx) error {
+	return l.tx(ctx, func(tx *sql.Conn) error {
 		const old = "SELECT id FROM reconcile_run WHERE started_at < ? ORDER BY id LIMIT 1000"
 		if _, err := tx.ExecContext(ctx, "DELETE FROM reconcile_day WHERE run_id IN ("+old+")", stamp(before)); err != nil {
 			return err

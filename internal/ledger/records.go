@@ -90,7 +90,7 @@ func (f Filter) where() (string, []any) {
 		if len(states) == 1 && f.States[0] == Pending {
 			add("state = 'pending'")
 		} else if !slices.Contains(f.States, Pending) && !slices.Contains(f.States, Delivered) {
-			add("state IN ('rejected', 'invalid', 'dismissed')")
+			add(special)
 		}
 	}
 	if f.Source != "" {
@@ -208,7 +208,7 @@ func (l *Ledger) Find(ctx context.Context, name string) ([]Record, error) {
 // row where it was read again; where they are empty, it stays. state is the one
 // it now has.
 func (l *Ledger) Reopen(ctx context.Context, r Record, m Content) (state string, problems []Problem, err error) {
-	err = l.tx(ctx, func(tx *sql.Tx) error {
+	err = l.tx(ctx, func(tx *sql.Conn) error {
 		if err := findCollisions(ctx, tx, []candidate{{Mapped: &m.Mapped, id: r.ID, key: r.Key}}); err != nil {
 			return err
 		}
@@ -249,13 +249,12 @@ func changedOne(res sql.Result, err error) error {
 
 // HurryUp makes a pending record due now.
 func (l *Ledger) HurryUp(ctx context.Context, id int64) error {
-	_, err := l.write.ExecContext(ctx, "UPDATE record SET next_attempt_at = ? WHERE id = ? AND state = 'pending'", stamp(l.now()), id)
-	return classed(err)
+	return l.exec(ctx, "UPDATE record SET next_attempt_at = ? WHERE id = ? AND state = 'pending'", stamp(l.now()), id)
 }
 
 // Dismiss ends a record by a person's decision.
 func (l *Ledger) Dismiss(ctx context.Context, id int64, note string) error {
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		return changedOne(tx.ExecContext(ctx, "UPDATE record SET state = 'dismissed', note = ? WHERE id = ? AND state IN ('pending', 'rejected', 'invalid')", note, id))
 	})
 	if err != nil {
@@ -271,7 +270,7 @@ func (l *Ledger) Resend(ctx context.Context, f Filter) (resent, wiped int, err e
 	where, args := f.where()
 	// The period of a resend is that of delivery: what the platform lost.
 	where = strings.ReplaceAll(where, "first_seen_at", "delivered_at")
-	err = l.tx(ctx, func(tx *sql.Tx) error {
+	err = l.tx(ctx, func(tx *sql.Conn) error {
 		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_status"+where+" AND fields IS NULL", args...).Scan(&wiped); err != nil {
 			return err
 		}
@@ -330,7 +329,7 @@ func (l *Ledger) wipe(ctx context.Context, ids []int64) error {
 	if err != nil {
 		return err
 	}
-	return l.tx(ctx, func(tx *sql.Tx) error {
+	return l.tx(ctx, func(tx *sql.Conn) error {
 		const delivered = "(SELECT id FROM record WHERE id IN (SELECT value FROM json_each(?)) AND state = 'delivered')" // still so
 		if _, err := tx.ExecContext(ctx, "DELETE FROM payload WHERE id IN "+delivered, list); err != nil {
 			return err

@@ -30,7 +30,7 @@ type Run struct {
 // BeginRun notes that a run has begun and gives its id. The caller holds the
 // source's lease, so an earlier run that has no end was killed.
 func (l *Ledger) BeginRun(ctx context.Context, source string, at time.Time) (id int64, err error) {
-	err = l.tx(ctx, func(tx *sql.Tx) error {
+	err = l.tx(ctx, func(tx *sql.Conn) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET finished_at = ?, error = 'killed before its end' WHERE source = ? AND finished_at IS NULL", stamp(l.now()), source); err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (l *Ledger) BeginRun(ctx context.Context, source string, at time.Time) (id 
 // NoteEmptyRuns notes runs that found nothing and did nothing, see [Run]. They
 // are counted in the source's last row where that is of such runs too.
 func (l *Ledger) NoteEmptyRuns(ctx context.Context, r Run) error {
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		first := r.FirstStartedAt
 		if first.IsZero() {
 			first = r.StartedAt
@@ -87,7 +87,11 @@ func (l *Ledger) FinishRun(ctx context.Context, id int64, read int, failure erro
 	if failure != nil {
 		text = failure.Error()
 	}
-	runs, err := scanRuns(ctx, l.write, "UPDATE sync_run SET finished_at = ?, read_rows = read_rows + ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), read, text, id)
+	var runs []Run
+	err := l.tx(ctx, func(tx *sql.Conn) (err error) {
+		runs, err = scanRuns(ctx, tx, "UPDATE sync_run SET finished_at = ?, read_rows = read_rows + ?, error = ? WHERE id = ? RETURNING "+runColumns, stamp(l.now()), read, text, id)
+		return err
+	})
 	if err == nil && len(runs) == 0 {
 		err = sql.ErrNoRows
 	}
@@ -133,9 +137,8 @@ func (l *Ledger) PruneRuns(ctx context.Context, before time.Time) error {
 	if err := l.pruneReconciles(ctx, before); err != nil {
 		return err
 	}
-	_, err := l.write.ExecContext(ctx, `DELETE FROM sync_run WHERE id IN (
+	return l.exec(ctx, `DELETE FROM sync_run WHERE id IN (
 		SELECT id FROM (SELECT id, started_at FROM sync_run ORDER BY id LIMIT 1000) AS oldest WHERE started_at < ?)`, stamp(before))
-	return classed(err)
 }
 
 // SourceStatus is what the ledger knows of a source.
@@ -207,7 +210,7 @@ func count(ctx context.Context, tx *sql.Tx, s *SourceStatus) error {
 		err := rows.Scan(&state, &n)
 		s.Counts[state], all = n, all-n
 		return err
-	}, `SELECT state, COUNT(*) FROM record WHERE state IN ('rejected', 'invalid', 'dismissed') AND `+ofSource+` GROUP BY state
+	}, `SELECT state, COUNT(*) FROM record WHERE `+special+` AND `+ofSource+` GROUP BY state
 		UNION ALL SELECT 'pending', COUNT(*) FROM record WHERE state = 'pending' AND `+ofSource, s.Source, s.Source); err != nil {
 		return err
 	}

@@ -3,86 +3,101 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 )
 
-// statements are those that run once a record or once a batch, prepared for the
-// writing connection. They end with it.
+// statements are those that run once a record or once a batch, prepared on the
+// writing connection, and one on those that read.
 type statements struct {
-	records, record   *sql.Stmt // insert insertRows rows, and one
+	begin, commit     *sql.Stmt
+	record            *sql.Stmt
+	plain, plainOne   *sql.Stmt // insert insertRows rows, and one
 	payloads, payload *sql.Stmt
 	delivered, settle *sql.Stmt
 	lease             *sql.Stmt
 	runDelivered      *sql.Stmt
 	sink              *sql.Stmt
+	leaseRead         *sql.Stmt
+	all               []*sql.Stmt
 }
 
-// prepare readies the statements ahead of any transaction: preparing takes the
-// connection that a transaction holds.
-func (s *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
+// prepare readies the statements. They must be closed, or SQLite keeps the
+// connection.
+func (s *statements) prepare(ctx context.Context, write *sql.Conn, read *sql.DB) (err error) {
 	for _, one := range []struct {
 		stmt  **sql.Stmt
 		query string
 	}{
-		{&s.records, manyRows(recordInto, recordValues, insertRows)},
-		{&s.record, manyRows(recordInto, recordValues, 1)},
-		{&s.payloads, manyRows(payloadInto, payloadValues, insertRows)},
-		{&s.payload, manyRows(payloadInto, payloadValues, 1)},
+		{&s.begin, "BEGIN IMMEDIATE"},
+		{&s.commit, "COMMIT"},
+		{&s.record, insertRecord},
+		{&s.plain, manyRows(plainInto, plainRow, insertRows)},
+		{&s.plainOne, manyRows(plainInto, plainRow, 1)},
+		{&s.payloads, manyRows(payloadInto, payloadRow, insertRows)},
+		{&s.payload, manyRows(payloadInto, payloadRow, 1)},
 		{&s.delivered, settleDelivered},
 		{&s.settle, settleAny},
 		{&s.lease, leaseToken},
 		{&s.runDelivered, countDelivered},
 		{&s.sink, updateSink},
 	} {
-		if *one.stmt, err = db.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // they end with the connection
+		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil {
 			return err
 		}
+		s.all = append(s.all, *one.stmt)
 	}
-	return nil
+	if s.leaseRead, err = read.PrepareContext(ctx, leaseToken); err == nil {
+		s.all = append(s.all, s.leaseRead)
+	}
+	return err
 }
 
-// within is a statement for one transaction; it ends with that.
-func within(ctx context.Context, tx *sql.Tx, stmt *sql.Stmt) *sql.Stmt {
-	return tx.StmtContext(ctx, stmt)
+func (s *statements) close() (err error) {
+	for _, stmt := range s.all {
+		err = errors.Join(err, stmt.Close())
+	}
+	return err
 }
 
 // insertRows is the number of rows of one INSERT.
 const insertRows = 32
 
-func manyRows(into string, values, rows int) string {
-	row := "(" + placeholders(values) + ")"
+func manyRows(into, row string, rows int) string {
 	return into + strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")
 }
 
 // inserting gathers rows for INSERTs of many.
 type inserting struct {
 	many, one *sql.Stmt
+	common    int // values given once, ahead of the rows'
 	values    int // of a row
 	args      []any
 }
 
-func newInserting(ctx context.Context, tx *sql.Tx, many, one *sql.Stmt, values int) *inserting {
-	return &inserting{
-		many: within(ctx, tx, many), one: within(ctx, tx, one), values: values, args: make([]any, 0, values*insertRows),
-	}
+func newInserting(many, one *sql.Stmt, values int, common ...any) *inserting {
+	args := make([]any, 0, len(common)+values*insertRows)
+	return &inserting{many: many, one: one, common: len(common), values: values, args: append(args, common...)}
 }
 
 func (i *inserting) add(ctx context.Context, row ...any) error {
 	i.args = append(i.args, row...)
-	if len(i.args) < i.values*insertRows {
+	if len(i.args) < i.common+i.values*insertRows {
 		return nil
 	}
 	_, err := i.many.ExecContext(ctx, i.args...)
-	i.args = i.args[:0]
+	i.args = i.args[:i.common]
 	return err
 }
 
 // flush inserts what is left.
 func (i *inserting) flush(ctx context.Context) error {
-	for at := 0; at < len(i.args); at += i.values {
-		if _, err := i.one.ExecContext(ctx, i.args[at:at+i.values]...); err != nil {
+	rest := i.args[i.common:]
+	for ; len(rest) > 0; rest = rest[i.values:] {
+		if _, err := i.one.ExecContext(ctx, append(i.args[:i.common:i.common], rest[:i.values]...)...); err != nil {
 			return err
 		}
 	}
+	i.args = i.args[:i.common]
 	return nil
 }

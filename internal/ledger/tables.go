@@ -63,7 +63,7 @@ func (l *Ledger) Tables(ctx context.Context, source string) ([]TableMark, error)
 // what is known of its records stays.
 func (l *Ledger) BeginSeries(ctx context.Context, in Landing, tables []TableMark) (Mark, error) {
 	now := stamp(l.now())
-	err := l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		if err := moveMark(ctx, tx, &in, now); err != nil {
 			return err
 		}
@@ -87,8 +87,8 @@ func (l *Ledger) BeginSeries(ctx context.Context, in Landing, tables []TableMark
 // AddTable notes that a table of a series is read from now on, or was emptied and
 // is being filled again. A generation of 0 becomes the next one that no record has.
 func (l *Ledger) AddTable(ctx context.Context, lease *Lease, t TableMark) (TableMark, error) {
-	err := l.tx(ctx, func(tx *sql.Tx) error {
-		if err := lease.check(ctx, tx); err != nil {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
+		if err := lease.check(ctx, l.stmts.lease); err != nil {
 			return err
 		}
 		return addTable(ctx, tx, lease.Source, &t, stamp(l.now()))
@@ -99,7 +99,7 @@ func (l *Ledger) AddTable(ctx context.Context, lease *Lease, t TableMark) (Table
 	return t, nil
 }
 
-func addTable(ctx context.Context, tx *sql.Tx, source string, t *TableMark, now string) error {
+func addTable(ctx context.Context, tx *sql.Conn, source string, t *TableMark, now string) error {
 	if t.Generation == 0 {
 		if err := tx.QueryRowContext(ctx, `SELECT 1 + MAX(COALESCE((SELECT MAX(generation) FROM table_mark WHERE source = ? AND table_name = ?), 0),
 			COALESCE((SELECT MAX(generation) FROM record WHERE `+ofTable+`), 0))`, source, t.Table, source, t.Table).Scan(&t.Generation); err != nil {
@@ -123,8 +123,8 @@ func addTable(ctx context.Context, tx *sql.Tx, source string, t *TableMark, now 
 // NoteTable stores what is known of a table of a series beside its mark: up to
 // where it holds old rows, and whether it is closed or gone.
 func (l *Ledger) NoteTable(ctx context.Context, lease *Lease, t TableMark) error {
-	err := l.tx(ctx, func(tx *sql.Tx) error {
-		if err := lease.check(ctx, tx); err != nil {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
+		if err := lease.check(ctx, l.stmts.lease); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, "UPDATE table_mark SET old_rows = ?, closed_at = ?, gone_at = ? WHERE source = ? AND table_name = ? AND generation = ?",
@@ -138,7 +138,7 @@ func (l *Ledger) NoteTable(ctx context.Context, lease *Lease, t TableMark) error
 }
 
 // moveTable is moveMark for a table of a series.
-func moveTable(ctx context.Context, tx *sql.Tx, in *Landing, now string) error {
+func moveTable(ctx context.Context, tx *sql.Conn, in *Landing, now string) error {
 	to, mark := in.To, in.To.Mark.Encode()
 	res, err := tx.ExecContext(ctx, `UPDATE table_mark SET mark = ?, floor = ?, journal = ?, seen = ?, version = version + 1,
 		moved_at = CASE WHEN mark = ? THEN moved_at ELSE ? END WHERE source = ? AND table_name = ? AND generation = ? AND version = ?`,

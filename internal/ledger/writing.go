@@ -10,7 +10,7 @@ import (
 // writing is a transaction that writes records.
 type writing struct {
 	l    *Ledger
-	tx   *sql.Tx
+	tx   *sql.Conn
 	now  string
 	lots map[string]int64 // ids of park_uuids
 }
@@ -28,8 +28,8 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 	if err := w.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'record'").Scan(&last); err != nil {
 		return err
 	}
-	records := newInserting(ctx, w.tx, w.l.stmts.records, w.l.stmts.record, recordValues)
-	payloads := newInserting(ctx, w.tx, w.l.stmts.payloads, w.l.stmts.payload, payloadValues)
+	plain := newInserting(w.l.stmts.plain, w.l.stmts.plainOne, plainValues, origin, nil, w.now)
+	payloads := newInserting(w.l.stmts.payloads, w.l.stmts.payload, payloadValues)
 	for i := range in.Rows {
 		r := &in.Rows[i]
 		last++
@@ -43,8 +43,15 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 			return err
 		}
 		out.count(state)
-		err = records.add(ctx, r.ID, origin, r.Key, max(r.Generation, 1), r.Revision, []byte(r.Hash), blob(r.Identity), null(r.Day),
-			lot, null(r.FlowNo), null(r.ParkingSerial), state, w.now, w.now, problems)
+		if plain.args[plainLot] == nil {
+			plain.args[plainLot] = lot
+		}
+		if state == Pending && r.Generation <= 1 && r.Revision == 0 && lot == plain.args[plainLot] {
+			err = plain.add(ctx, r.ID, r.Key, []byte(r.Hash), blob(r.Identity), null(r.Day), null(r.FlowNo), null(r.ParkingSerial))
+		} else {
+			_, err = w.l.stmts.record.ExecContext(ctx, r.ID, origin, r.Key, max(r.Generation, 1), r.Revision, []byte(r.Hash), blob(r.Identity), null(r.Day),
+				lot, null(r.FlowNo), null(r.ParkingSerial), state, w.now, w.now, problems)
+		}
 		if err == nil {
 			err = payloads.add(ctx, r.ID, string(r.Columns), fields)
 		}
@@ -52,7 +59,7 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 			return fmt.Errorf("landing the rows up to key %s: %w", r.Key, err)
 		}
 	}
-	if err := errors.Join(records.flush(ctx), payloads.flush(ctx)); err != nil {
+	if err := errors.Join(plain.flush(ctx), payloads.flush(ctx)); err != nil {
 		return fmt.Errorf("landing the rows up to key %s: %w", in.Rows[len(in.Rows)-1].Key, err)
 	}
 	return nil
@@ -61,10 +68,17 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 // OR FAIL: what came before in the statement need not be undone by itself, for
 // the transaction is given up.
 const (
-	recordInto = "INSERT OR FAIL INTO record (id, origin_id, row_key, generation, revision, content_hash, identity_hash, day, " +
-		"lot_id, flow_no, parking_serial, state, next_attempt_at, first_seen_at, errors) VALUES "
-	recordValues  = 15
+	insertRecord = "INSERT OR FAIL INTO record (id, origin_id, row_key, generation, revision, content_hash, identity_hash, day, " +
+		"lot_id, flow_no, parking_serial, state, next_attempt_at, first_seen_at, errors) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	// Nearly all records begin alike; what they have in common is given once: the
+	// origin, the lot and the time.
+	plainInto = "INSERT OR FAIL INTO record (origin_id, lot_id, next_attempt_at, first_seen_at, generation, revision, state, " +
+		"id, row_key, content_hash, identity_hash, day, flow_no, parking_serial) VALUES "
+	plainRow      = "(?1, ?2, ?3, ?3, 1, 0, 'pending', ?, ?, ?, ?, ?, ?, ?)"
+	plainValues   = 7
+	plainLot      = 1 // its place among what is given once
 	payloadInto   = "INSERT OR FAIL INTO payload (id, columns, fields) VALUES "
+	payloadRow    = "(?, ?, ?)"
 	payloadValues = 3
 )
 

@@ -32,10 +32,10 @@ func checkDSN(dsn string) error {
 
 type db struct {
 	pool *pgxpool.Pool
-	// begin opens a page's transaction. Settings are LOCAL to it, so that a
-	// connection pooler between us and the server cannot drop them, and every
-	// value is rendered the same whatever the role's own settings are.
-	begin string
+	// settings is what follows [begin] in a page's transaction. Settings are LOCAL
+	// to it, so that a connection pooler between us and the server cannot drop them,
+	// and every value is rendered the same whatever the role's own settings are.
+	settings string
 	// table is the polled table's oid where the server assigns its cursor, else 0.
 	table uint32
 }
@@ -67,10 +67,9 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &db{pool: pool, begin: fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;"+
-		"SET LOCAL statement_timeout=%d;SET LOCAL TimeZone='UTC';SET LOCAL DateStyle='ISO, YMD';"+
-		"SET LOCAL IntervalStyle='iso_8601';SET LOCAL bytea_output='hex';SET LOCAL extra_float_digits=3",
-		cfg.StatementTimeout.Milliseconds())}
+	d := &db{pool: pool, settings: fmt.Sprintf("SELECT set_config('statement_timeout', '%d', true), set_config('TimeZone', 'UTC', true), "+
+		"set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'iso_8601', true), set_config('bytea_output', 'hex', true), "+
+		"set_config('extra_float_digits', '3', true)", cfg.StatementTimeout.Milliseconds())}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
 		// One line for each address and TLS mode tried, with tabs.
@@ -80,7 +79,7 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 }
 
 // Share implements [sources.Sharer]: evidence is of one table.
-func (d *db) Share() sources.DB { return &db{pool: d.pool, begin: d.begin} }
+func (d *db) Share() sources.DB { return &db{pool: d.pool, settings: d.settings} }
 
 func (d *db) Close() error {
 	d.pool.Close()
@@ -90,8 +89,8 @@ func (d *db) Close() error {
 // conn is one connection of the pool's.
 type conn struct {
 	*pgxpool.Conn
-	begin string
-	table *uint32 // the polled table, once it is known; nil: none is
+	settings string
+	table    *uint32 // the polled table, once it is known; nil: none is
 }
 
 func (d *db) Connect(ctx context.Context, _ bool) (sources.Conn, error) { return d.connect(ctx) }
@@ -101,7 +100,7 @@ func (d *db) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c, d.begin, &d.table}, nil
+	return &conn{c, d.settings, &d.table}, nil
 }
 
 func (c *conn) Close() error {
@@ -109,9 +108,12 @@ func (c *conn) Close() error {
 	return nil
 }
 
+// begin opens a page's transaction.
+const begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+
 // read runs f in a short read-only transaction.
 func (c *conn) read(ctx context.Context, f func(*pgx.Conn) error) error {
-	if _, err := c.Conn.Conn().PgConn().Exec(ctx, c.begin).ReadAll(); err != nil {
+	if _, err := c.Conn.Conn().PgConn().Exec(ctx, begin+";"+c.settings).ReadAll(); err != nil {
 		return err
 	}
 	err := f(c.Conn.Conn())
@@ -170,17 +172,16 @@ func column(f pgconn.FieldDescription, typ string) sources.Column {
 	return c
 }
 
-func (c *conn) Query(ctx context.Context, sql string, fields []sources.Field, args []any) ([][]sources.Value, error) {
-	var out [][]sources.Value
-	err := c.read(ctx, func(c *pgx.Conn) error {
-		ascii := c.PgConn().ParameterStatus("server_encoding") == "SQL_ASCII"
-		// Everything is asked for as text: the form the server itself parses
-		// back without loss.
-		rows, err := c.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
+// Query sends the whole transaction at once: one round trip.
+func (c *conn) Query(ctx context.Context, sql string, fields []sources.Field, args []any) (out [][]sources.Value, err error) {
+	pg := c.Conn.Conn()
+	ascii := pg.PgConn().ParameterStatus("server_encoding") == "SQL_ASCII"
+	var all pgx.Batch
+	all.Queue(begin)
+	all.Queue(c.settings)
+	// Everything comes as text: the form the server itself parses back without
+	// loss.
+	all.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			raw, types := rows.RawValues(), rows.FieldDescriptions()
 			row := make([]sources.Value, len(raw))
@@ -191,7 +192,16 @@ func (c *conn) Query(ctx context.Context, sql string, fields []sources.Field, ar
 		}
 		return rows.Err()
 	})
-	return out, err
+	all.Queue("COMMIT")
+	err = pg.SendBatch(ctx, &all).Close()
+	if pg.PgConn().TxStatus() != 'I' && !pg.IsClosed() { // what failed is the transaction's still
+		_, end := pg.PgConn().Exec(ctx, "ROLLBACK").ReadAll()
+		err = errors.Join(err, end)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // Uncommitted is not to be had: PostgreSQL has no dirty read.
