@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,10 +162,23 @@ func (b *booth) marks() map[string]ledger.TableMark {
 // settle lets polls go by until floors have followed.
 func (b *booth) settle() {
 	b.t.Helper()
-	for range 4 {
+	for i := 0; i < 4 || i < 20 && !b.settled(); i++ { // a busy MySQL does not show its transactions each time
 		b.pass(90 * time.Second)
 		b.sync()
 	}
+	b.pass(90 * time.Second)
+	b.sync()
+}
+
+func (b *booth) settled() bool {
+	for _, m := range b.marks() {
+		state, err := bridge.StateOf(m.Mark)
+		require.NoError(b.t, err)
+		if state.Seen.Class == "server" && !state.Settled() {
+			return false
+		}
+	}
+	return true
 }
 
 func TestSeries(t *testing.T) {
@@ -266,8 +280,10 @@ func lateCommitLastMonth(t *testing.T, lot *testdb.Lot) {
 	b.reopen()
 	b.at("2027-12-08 09:00:00") // longer than any late row is waited for by the clock
 	b.put("out_202712", "2027-12-08 08:00:00")
-	b.sync()
-	b.settle()
+	for range 5 {
+		b.sync()
+		b.pass(90 * time.Second)
+	}
 	require.Zero(t, b.marks()["out_202711"].ClosedAt, "a transaction can still insert into it")
 	require.False(t, b.taken("late"))
 	late("COMMIT")
@@ -628,8 +644,8 @@ func TestTablesThatWrap(t *testing.T) {
 	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
 		for _, when := range []string{"days before", "just before", "at midnight", "just after", "days after", "row by row", "from the top", "never"} {
 			for _, engine := range testdb.Engines {
-				if name == "by time" && engine != "sqlite" && when != "at midnight" && when != "days after" {
-					continue // the rest is the same on all
+				if engine != "sqlite" && !slices.Contains([]string{"by number days before", "by number at midnight", "by number days after", "by number row by row", "by time days after"}, name+" "+when) {
+					continue // what differs by engine shows in these
 				}
 				t.Run(strings.Join([]string{when, name, engine}, "/"), func(t *testing.T) {
 					t.Parallel()
@@ -754,6 +770,9 @@ func TestWrapLatest(t *testing.T) {
 	t.Parallel()
 	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
 		for _, engine := range testdb.Engines {
+			if name == "by time" && engine != "sqlite" {
+				continue // by time it is the same on all
+			}
 			for _, begin := range []string{"2027-06-10 12:00:00", "2028-01-01 08:00:00"} { // the latter with the month's table not emptied yet
 				t.Run(strings.Join([]string{name, begin, engine}, "/"), func(t *testing.T) {
 					t.Parallel()
@@ -874,6 +893,9 @@ func TestWrapBetweenAnyTwoSteps(t *testing.T) {
 	t.Parallel()
 	for name, cursor := range map[string]func(*booth){"by number": func(*booth) {}, "by time": byTime} {
 		for _, engine := range testdb.Engines {
+			if name == "by time" && engine != "sqlite" {
+				continue // by time it is the same on all
+			}
 			t.Run(name+"/"+engine, func(t *testing.T) {
 				t.Parallel()
 				b := yearly(t, testdb.New(t, engine), "2027-01-20 12:00:00", cursor)
