@@ -189,7 +189,7 @@ var guards = []guard{
 		bridgePkg, "TestSeries/a_clock_that_is_ahead",
 	},
 	{
-		"series-begun", "internal/bridge/series.go", "r.state.First = r.first.String()", `r.state.First = ""`,
+		"series-begun", "internal/bridge/series_begin.go", "r.state.First = r.first.String()", `r.state.First = ""`,
 		bridgePkg, "TestSeries/start_latest,_no_table_yet",
 	},
 	{
@@ -213,7 +213,7 @@ var guards = []guard{
 		bridgePkg, "TestWrapFirstRunLate",
 	},
 	{
-		"not-asked-for", "internal/bridge/series.go", "asked = !r.s.Series.Pattern.Wraps", "asked = true",
+		"not-asked-for", "internal/bridge/series_begin.go", "asked = !r.s.Series.Pattern.Wraps", "asked = true",
 		bridgePkg, "TestWrapLatest",
 	},
 	{
