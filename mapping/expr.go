@@ -20,7 +20,7 @@ import (
 type expression struct {
 	program  *vm.Program
 	columns  []string
-	revision bool // it reads the revision
+	origin   []string // what it reads of [Origin], by its names in expressions
 	machines sync.Pool
 }
 
@@ -57,7 +57,11 @@ func compileExpr(source string) (*expression, error) {
 	if v.err != nil {
 		return nil, v.err
 	}
-	e.revision = slices.Contains(v.names, "revision") && !v.locals["revision"]
+	for _, name := range []string{"revision", "table", "period"} {
+		if slices.Contains(v.names, name) && !v.locals[name] {
+			e.origin = append(e.origin, name)
+		}
+	}
 	for _, name := range v.names {
 		if !v.locals[name] && !slices.Contains(exprNames, name) && !slices.Contains(e.columns, name) {
 			e.columns = append(e.columns, name)

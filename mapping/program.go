@@ -16,6 +16,9 @@ type Settings struct {
 	Charset  string         // of text the database cannot vouch for; "" is UTF-8
 	// MaxFuture is how far after [Origin].Now a time may lie; 0 means no bound.
 	MaxFuture time.Duration
+	// Series tells that the rows come from a series of tables, so that there is a
+	// period.
+	Series bool
 }
 
 // Program is a compiled set of rules. It is safe for concurrent use.
@@ -129,6 +132,9 @@ func (p *Program) compile(in Rule, f Field, set Settings, report func(key, probl
 			report("expr", err.Error())
 			return nil
 		}
+		if slices.Contains(e.origin, "period") && !set.Series {
+			report("expr", "reads period, which is the month or year of a table, and table names one table for all time: take period away, or let table say where its month or year stands, such as out_{yyyyMM} (a column of that name is read by column: period)")
+		}
 		r.expr = e
 		for _, name := range e.columns {
 			r.columns = append(r.columns, p.need(name, r.charset))
@@ -212,9 +218,17 @@ func (p *Program) Reads(fields ...string) []int {
 }
 
 // UsesRevision reports whether a field's rule tells revisions of a row apart.
-func (p *Program) UsesRevision(field string) bool {
+func (p *Program) UsesRevision(field string) bool { return p.uses(field, "revision") }
+
+// UsesOrigin reports whether a field's rule tells the tables of a series apart, by
+// table or by period.
+func (p *Program) UsesOrigin(field string) bool {
+	return p.uses(field, "table") || p.uses(field, "period")
+}
+
+func (p *Program) uses(field, name string) bool {
 	return slices.ContainsFunc(p.rules, func(r *rule) bool {
-		return r.field.Name == field && r.expr != nil && r.expr.revision
+		return r.field.Name == field && r.expr != nil && slices.Contains(r.expr.origin, name)
 	})
 }
 
@@ -222,7 +236,7 @@ func (p *Program) UsesRevision(field string) bool {
 type Origin struct {
 	Revision int    // 0 for a row as first seen
 	Table    string // the table the row came from
-	Period   string // of a table that is one of a series, else ""
+	Period   string // yyyyMM or yyyy, of a table that is one of a series; else ""
 	// Now is when the row was read. A time too far beyond it is refused (see
 	// [Settings].MaxFuture); it never changes what a time becomes. Zero refuses
 	// nothing.

@@ -18,9 +18,13 @@ type Config struct {
 	// DSN is the connection string in the form the driver documents; for
 	// sqlite a path, relative to the config file, or a file: URI.
 	DSN Secret `yaml:"dsn,secret"`
-	// Table is the table to read, optionally with its schema: dbo.pass.
+	// Table is the table to read, optionally with its schema: dbo.pass. A period
+	// in it, {yyyyMM}, {yyyy}, or {MM} or {M} with Wrap, means one table for each.
 	// Exactly one of Table and Query is set.
 	Table string `yaml:"table"`
+	// Wrap is "year" for tables that are named by their month alone, and emptied
+	// and filled again each year; empty means they are not.
+	Wrap string `yaml:"wrap"`
 	// Query is a SELECT that stands in the table's place.
 	Query string `yaml:"query"`
 	// Where is a condition in the database's SQL that narrows Table.
@@ -83,6 +87,10 @@ func (c *Config) Validate(report func(key, problem string)) {
 	case c.Query != "" && c.Where != "":
 		report("where", "narrows a table; with query, put the condition into the SELECT")
 	}
+	if _, err := ParseSeries(c.Table, c.Wrap); err != nil {
+		key, problem, _ := asSeriesError(err)
+		report(key, problem)
+	}
 	if strings.HasSuffix(strings.TrimSpace(c.Query), ";") {
 		report("query", "ends in a semicolon; take it away, the SELECT is used inside another")
 	}
@@ -113,10 +121,14 @@ func (c *Config) Validate(report func(key, problem string)) {
 	}
 }
 
+// IsSeries reports that Table names a series of tables, one for each period.
+func (c *Config) IsSeries() bool { return strings.ContainsAny(c.Table, "{}") }
+
 // Shape is what a stored position means: the table or query it is a place in,
 // the key and the cursor. A position of another shape must not be read from.
 type Shape struct {
 	Table  string   `json:"table,omitempty"`
+	Wrap   string   `json:"wrap,omitempty"`
 	Query  string   `json:"query,omitempty"`
 	Key    []string `json:"key"`
 	Cursor string   `json:"cursor"`
@@ -124,7 +136,7 @@ type Shape struct {
 
 // Shape gives the config's.
 func (c *Config) Shape() Shape {
-	return Shape{Table: c.Table, Query: strings.TrimSpace(c.Query), Key: c.Key, Cursor: c.Cursor}
+	return Shape{Table: c.Table, Wrap: c.Wrap, Query: strings.TrimSpace(c.Query), Key: c.Key, Cursor: c.Cursor}
 }
 
 // Changed names the first config key in which two shapes differ, with both
@@ -132,6 +144,7 @@ func (c *Config) Shape() Shape {
 func (s Shape) Changed(now Shape) (key, was, is string) {
 	for _, d := range [][3]string{
 		{"table", s.Table, now.Table},
+		{"wrap", s.Wrap, now.Wrap},
 		{"query", s.Query, now.Query},
 		{"key", strings.Join(s.Key, ", "), strings.Join(now.Key, ", ")},
 		{"cursor", s.Cursor, now.Cursor},

@@ -185,6 +185,7 @@ type Reader struct {
 	db      DB
 	dialect Dialect
 	cfg     Config
+	shared  bool // the connections are another's to end
 
 	from    string   // the FROM item with its condition's parenthesised text
 	past    string   // the same without locked rows; "" where there is none
@@ -203,16 +204,9 @@ type Reader struct {
 // Columns are matched as written, else without regard to case where that is
 // unambiguous. A mistake in the config is a [*ConfigError].
 func Open(ctx context.Context, drivers Registry, cfg Config, needs []Need) (*Reader, error) {
-	driver, ok := drivers[cfg.Driver]
-	if !ok {
-		return nil, &ConfigError{
-			Source: cfg.Name, Key: "driver",
-			Problem: fmt.Sprintf("%q is not known; it is one of %s", cfg.Driver, strings.Join(drivers.Names(), ", ")),
-		}
-	}
-	db, dialect, err := driver.Open(ctx, cfg)
+	db, dialect, err := connect(ctx, drivers, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the database: %w", err)
+		return nil, err
 	}
 	r := &Reader{db: db, dialect: dialect, cfg: cfg}
 	if err := r.prepare(ctx, needs); err != nil {
@@ -220,6 +214,22 @@ func Open(ctx context.Context, drivers Registry, cfg Config, needs []Need) (*Rea
 		return nil, err
 	}
 	return r, nil
+}
+
+// connect opens the database of a config.
+func connect(ctx context.Context, drivers Registry, cfg Config) (DB, Dialect, error) {
+	driver, ok := drivers[cfg.Driver]
+	if !ok {
+		return nil, nil, &ConfigError{
+			Source: cfg.Name, Key: "driver",
+			Problem: fmt.Sprintf("%q is not known; it is one of %s", cfg.Driver, strings.Join(drivers.Names(), ", ")),
+		}
+	}
+	db, dialect, err := driver.Open(ctx, cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connecting to the database: %w", err)
+	}
+	return db, dialect, nil
 }
 
 func (r *Reader) prepare(ctx context.Context, needs []Need) error {
@@ -413,4 +423,9 @@ func splitName(name string) []string {
 }
 
 // Close ends the connections.
-func (r *Reader) Close() error { return r.db.Close() }
+func (r *Reader) Close() error {
+	if r.shared {
+		return nil
+	}
+	return r.db.Close()
+}

@@ -57,6 +57,7 @@ type preview struct {
 // previewRow is one row on its way.
 type previewRow struct {
 	source   string
+	table    string // of a series; else ""
 	program  *mapping.Program
 	columns  []string
 	row      sources.Row
@@ -114,6 +115,9 @@ func (a *app) preview(ctx context.Context, name, key string, limit int) (err err
 
 // source reads rows of a source, and follows each as far as the gate's door.
 func (p *preview) source(ctx context.Context, s *config.Source, key string, limit int) (err error) {
+	if s.Series != nil {
+		return p.series(ctx, s, key, limit)
+	}
 	r, err := sources.Open(ctx, drivers(), s.Config, s.Program.Needs())
 	if err != nil {
 		return err
@@ -123,8 +127,56 @@ func (p *preview) source(ctx context.Context, s *config.Source, key string, limi
 	if err != nil {
 		return err
 	}
+	table := s.Table
+	if table == "" {
+		table = "query"
+	}
+	return p.followAll(ctx, s, page, sources.Member{Table: table})
+}
+
+// series reads the newest rows of a series of tables, or those with a key, from
+// the newest table on.
+func (p *preview) series(ctx context.Context, s *config.Source, key string, limit int) (err error) {
+	tables, err := sources.OpenTables(ctx, drivers(), s.Config, s.Program.Needs())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tables.Close()) }()
+	listing, err := tables.List(ctx)
+	if err != nil {
+		return err
+	}
+	members := sources.Upto(s.Series.Members(listing.Names, listing.Now, s.Location), s.Series.At(listing.Now, s.Location))
+	found := 0
+	for _, m := range slices.Backward(members) {
+		if found >= limit && key == "" {
+			break
+		}
+		r, err := tables.Open(ctx, m.Table)
+		if err != nil {
+			return fmt.Errorf("table %s: %w", m.Table, err)
+		}
+		page, err := p.read(ctx, r, key, limit-found)
+		if errors.Is(err, errNoRow) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.followAll(ctx, s, page, m); err != nil {
+			return err
+		}
+		found += len(page.Rows)
+	}
+	if found == 0 && key != "" {
+		return fmt.Errorf("%w %s", errNoRow, key)
+	}
+	return nil
+}
+
+func (p *preview) followAll(ctx context.Context, s *config.Source, page sources.Page, from sources.Member) error {
 	for _, row := range page.Rows {
-		shown, err := p.follow(ctx, s, page.Columns, row)
+		shown, err := p.follow(ctx, s, page.Columns, row, from)
 		if err != nil {
 			return err
 		}
@@ -133,11 +185,13 @@ func (p *preview) source(ctx context.Context, s *config.Source, key string, limi
 	return nil
 }
 
+var errNoRow = errors.New("there is no row with key")
+
 func (p *preview) read(ctx context.Context, r *sources.Reader, key string, limit int) (sources.Page, error) {
 	if key != "" {
 		page, ok, err := r.ByKey(ctx, key)
 		if err == nil && !ok {
-			err = fmt.Errorf("there is no row with key %s", key)
+			err = fmt.Errorf("%w %s", errNoRow, key)
 		}
 		return page, err
 	}
@@ -149,20 +203,36 @@ func (p *preview) read(ctx context.Context, r *sources.Reader, key string, limit
 	return page, errors.Join(err, sess.Close())
 }
 
-func (p *preview) follow(ctx context.Context, s *config.Source, columns []string, row sources.Row) (previewRow, error) {
+func (p *preview) follow(ctx context.Context, s *config.Source, columns []string, row sources.Row, from sources.Member) (previewRow, error) {
 	out := previewRow{source: s.Name, program: s.Program, columns: columns, row: row}
-	revision := 0
+	origin := mapping.Origin{Table: from.Table, Period: from.Period.String(), Now: time.Now()}
+	filter := ledger.Filter{Source: s.Name, Key: row.Key, Limit: 1} // the latest
+	if s.Series != nil {
+		out.table, filter.Table = from.Table, from.Table
+	}
 	if p.ledger != nil {
-		records, err := p.ledger.Records(ctx, ledger.Filter{Source: s.Name, Key: row.Key, Limit: 1}) // the latest
+		records, err := p.ledger.Records(ctx, filter)
 		if err != nil {
 			return out, err
 		}
+		tables, err := p.ledger.Tables(ctx, s.Name)
+		if err != nil {
+			return out, err
+		}
+		for _, t := range tables { // the last one is that of now
+			if t.Table == from.Table {
+				origin.Period = t.Period
+			}
+			if t.Table == from.Table && len(records) > 0 && records[0].Generation < t.Generation {
+				records = nil // of a row that the table had before it was emptied
+			}
+		}
 		if len(records) > 0 {
-			out.record, revision = &records[0], records[0].Revision
+			out.record, origin.Revision = &records[0], records[0].Revision
 		}
 	}
 	var ready bool
-	if out.fields, out.problems, ready = check.Map(s.Program, s.Table, revision, time.Now(), row.Values); !ready {
+	if out.fields, out.problems, ready = check.Map(s.Program, origin, row.Values); !ready {
 		out.unready = s.Program.Condition()
 	}
 	if out.problems == nil {
@@ -211,7 +281,11 @@ func (p *preview) print() {
 }
 
 func (p *preview) show(r *previewRow) {
-	p.line("row", fmt.Sprintf("%s, key %s", r.source, r.row.Key))
+	where := r.source
+	if r.table != "" {
+		where += ", table " + r.table
+	}
+	p.line("row", fmt.Sprintf("%s, key %s", where, r.row.Key))
 	for i, name := range r.columns {
 		p.pair(name, r.program.Shown(name, r.row.Values[i]))
 	}
@@ -283,6 +357,7 @@ func (p *preview) pair(name, value string) { fmt.Fprintf(p.stdout, "  %s %s\n", 
 
 type previewJSON struct {
 	Source  string               `json:"source"`
+	Table   *string              `json:"table"` // of a series of tables; else null
 	RowKey  string               `json:"row_key"`
 	Columns map[string]any       `json:"columns"`
 	Fields  map[string]string    `json:"fields"`
@@ -312,7 +387,10 @@ func (p *preview) printJSON() error {
 	}{[]previewJSON{}}
 	for i := range p.rows {
 		r := &p.rows[i]
-		j := previewJSON{Source: r.source, RowKey: r.row.Key, Columns: map[string]any{}, Fields: r.fields, Ready: r.unready == "", Errors: append([]mapping.FieldError{}, r.problems...)}
+		j := previewJSON{
+			Source: r.source, Table: text(r.table), RowKey: r.row.Key, Columns: map[string]any{}, Fields: r.fields, Ready: r.unready == "",
+			Errors: append([]mapping.FieldError{}, r.problems...),
+		}
 		for i, name := range r.columns {
 			j.Columns[name] = r.row.Values[i]
 		}

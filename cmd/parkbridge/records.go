@@ -73,6 +73,7 @@ func (a *app) recordsListCommand() *cobra.Command {
 type recordJSON struct {
 	ID            int64            `json:"id"`
 	Source        string           `json:"source"`
+	Table         string           `json:"table"`
 	RowKey        string           `json:"row_key"`
 	Revision      int              `json:"revision"`
 	FlowNo        *string          `json:"flow_no"`
@@ -94,7 +95,7 @@ type recordJSON struct {
 
 func recordAsJSON(r *ledger.Record) recordJSON {
 	j := recordJSON{
-		ID: r.ID, Source: r.Source, RowKey: r.Key, Revision: r.Revision, FlowNo: text(r.FlowNo), ParkUUID: text(r.ParkUUID), State: r.State,
+		ID: r.ID, Source: r.Source, Table: r.Table, RowKey: r.Key, Revision: r.Revision, FlowNo: text(r.FlowNo), ParkUUID: text(r.ParkUUID), State: r.State,
 		Attempts: r.Attempts, Code: text(r.Code), Message: text(r.Message), Hint: text(r.Hint), SeqNo: text(r.SeqNo),
 		FirstSeenAt: when(r.FirstSeenAt), LastAttemptAt: when(r.LastAttemptAt), DeliveredAt: when(r.DeliveredAt),
 		Errors: append([]ledger.Problem{}, r.Problems...), Note: text(r.Note),

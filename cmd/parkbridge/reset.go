@@ -25,7 +25,9 @@ func (a *app) resetCommand() *cobra.Command {
 (go on with what comes from now on), or to a value of the cursor (read from there
 on, inclusive). Records stay as they are, and rows that have landed before are
 recognised by their keys: nothing is sent again. What lies above the old mark
-and below latest is never read.`,
+and below latest is never read. Of a series of tables, one a month or year, the
+marks of all tables are cleared; VALUE is a day then, such as 2026-11-01, and
+begins with the table of that day, or from then on where the cursor is a time.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if source == "" || to == "" {
@@ -39,8 +41,17 @@ and below latest is never read.`,
 				if err != nil {
 					return err
 				}
+				src, err := app.Source(source)
+				if err != nil {
+					return err
+				}
 				if !yes {
-					fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? Back, nothing is sent again; forward, what lies between is given up. Type yes: ", source, orNone(was.Mark), to)
+					if src.Series == nil {
+						fmt.Fprintf(a.stdout, "The mark of %s is at %s. Move it to %s? ", source, orNone(was.Mark), to)
+					} else {
+						fmt.Fprintf(a.stdout, "%s has a mark for each table of %s. Clear them all and begin with %s? ", source, src.Table, to)
+					}
+					fmt.Fprint(a.stdout, "Back, nothing is sent again; forward, what lies between is given up. Type yes: ")
 					answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is no
 					if strings.TrimSpace(answer) != "yes" {
 						return &exit{exitUsage, errors.New("not confirmed; nothing was changed (--yes confirms without asking)")}
@@ -52,6 +63,10 @@ and below latest is never read.`,
 				}
 				if err != nil {
 					return err
+				}
+				if src.Series != nil {
+					fmt.Fprintf(a.stdout, "The marks of the tables of %s are cleared; reading begins with %s.\n", source, to)
+					return nil
 				}
 				fmt.Fprintf(a.stdout, "The mark of %s was at %s and is at %s now.\n", source, orNone(was.Mark), orNone(position))
 				return nil

@@ -59,14 +59,18 @@ type ledgerJSON struct {
 }
 
 type sourceJSON struct {
-	Name                 string         `json:"name"`
-	Class                *string        `json:"class"`
-	Rule                 *string        `json:"rule"`
-	RuleWhy              *string        `json:"rule_why"` // why there is no better rule
-	HeldBy               *string        `json:"held_by"`  // what holds the floor below the mark
-	HeldSince            *string        `json:"held_since"`
-	Parked               *parkedJSON    `json:"parked"`
-	LeaseHolder          *string        `json:"lease_holder"` // who runs the source now
+	Name        string      `json:"name"`
+	Class       *string     `json:"class"`
+	Rule        *string     `json:"rule"`
+	RuleWhy     *string     `json:"rule_why"` // why there is no better rule
+	HeldBy      *string     `json:"held_by"`  // what holds the floor below the mark
+	HeldSince   *string     `json:"held_since"`
+	Parked      *parkedJSON `json:"parked"`
+	LeaseHolder *string     `json:"lease_holder"` // who runs the source now
+	// Of a series of tables, Table is the one of the latest period that was read,
+	// which class to floor speak of; null where the source is none.
+	Table                *string        `json:"table"`
+	Tables               []tableJSON    `json:"tables"`
 	Mark                 *string        `json:"mark"`
 	Floor                *string        `json:"floor"`
 	MovedAt              *string        `json:"moved_at"`
@@ -78,6 +82,20 @@ type sourceJSON struct {
 	Reconciled           *reconcileJSON `json:"reconciled"`   // the last one that healed what it found
 	OldestPendingSeconds *int64         `json:"oldest_pending_seconds"`
 	LastRun              *runJSON       `json:"last_run"`
+}
+
+// tableJSON is a table of a series; one that is emptied each year is one for each
+// time.
+type tableJSON struct {
+	Table    string  `json:"table"`
+	Period   string  `json:"period"`
+	Mark     *string `json:"mark"`
+	Floor    *string `json:"floor"`
+	HeldBy   *string `json:"held_by"`
+	MovedAt  *string `json:"moved_at"`
+	ClosedAt *string `json:"closed_at"` // since when it is not read any more, because nothing more comes
+	GoneAt   *string `json:"gone_at"`   // since when it is not there any more
+	OldRows  *string `json:"old_rows"`  // up to here rows of the year before are still in it
 }
 
 // parkedJSON is a range below the floor that is read again once an hour.
@@ -149,12 +167,25 @@ func (a *app) printStatus(ctx context.Context, app *daemon.App) error {
 		if err != nil {
 			return err
 		}
+		var tables []string
+		if src.Series != nil {
+			if tables, err = seriesNotes(src, &s, time.Now()); err != nil {
+				return err
+			}
+		}
 		state, err := bridge.StateOf(s.Mark)
 		if err != nil {
 			return err
 		}
-		out.Sources = append(out.Sources, sourceAsJSON(s, state))
-		notes = append(notes, sourceNotes(s, state)...)
+		j := sourceAsJSON(s, state)
+		if j.Tables, err = tablesAsJSON(s.Tables); err != nil {
+			return err
+		}
+		if n := len(s.Tables); n > 0 {
+			j.Table = &s.Tables[n-1].Table
+		}
+		out.Sources = append(out.Sources, j)
+		notes = append(append(notes, sourceNotes(s, state)...), tables...)
 		mark, last, result := "-", "never", ""
 		if !s.Mark.Mark.IsZero() {
 			mark = s.Mark.Mark.String()

@@ -65,6 +65,10 @@ type Source struct {
 	Reconcile cron.Schedule
 	// Open connects. The connection is kept until a run fails.
 	Open func(ctx context.Context) (Reader, error)
+	// Series is set for a source of several tables, one for each period. Table is
+	// then the name that they have in common, Poller what they are polled like, and
+	// Open is nil.
+	Series *Series
 
 	mu         sync.Mutex
 	reader     Reader
@@ -93,6 +97,9 @@ func (s *Source) connected(ctx context.Context) (Reader, string, error) {
 
 // Close ends the connection; the next run connects again.
 func (s *Source) Close() error {
+	if s.Series != nil {
+		return s.Series.close()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader == nil {
@@ -245,6 +252,9 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	if lease == nil {
 		return &ledger.LostError{Source: s.Name}
 	}
+	if s.Series != nil {
+		return b.pollSeries(ctx, s, lease, d)
+	}
 	l, r, state, err := b.openSource(ctx, s, lease)
 	if err != nil {
 		return err
@@ -258,7 +268,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	if err := l.readHeld(ctx, r, &state); err != nil {
 		return err
 	}
-	if !started || !l.reconcileDue(ctx, r, state) {
+	if !started || !b.reconcileDue(ctx, s, r, state) {
 		return nil
 	}
 	result, err := l.reconcile(ctx, r, state, Window{})
@@ -282,12 +292,11 @@ func (b *Bridge) openSource(ctx context.Context, s *Source, lease *ledger.Lease)
 	if err := s.fits(mark); err != nil {
 		return nil, nil, capture.State{}, err
 	}
-	if mark.Started && mark.Server != "" && mark.Server != server {
-		return nil, nil, capture.State{}, &sources.ConfigError{Source: s.Name, Key: "dsn", Problem: fmt.Sprintf(
-			"leads to %q now, but the mark %q was made in %q; nothing was read. If that is meant, say where to go on: %s", server, mark.Mark.String(), mark.Server, s.resetCommand(mark.Mark))}
+	if err := s.leads(mark, server); err != nil {
+		return nil, nil, capture.State{}, err
 	}
 	state, err := StateOf(mark)
-	return &lander{b: b, s: s, mapper: s.mapper(s.Program.Columns()), lease: lease, mark: mark, server: server}, r, state, err
+	return &lander{b: b, s: s, mapper: s.mapper(s.Program.Columns()), lease: lease, mark: mark, server: server, generation: 1}, r, state, err
 }
 
 // explained adds to a mark that does not fit the table what to do about it.
@@ -302,7 +311,7 @@ func (s *Source) explained(err error) error {
 // resetCommand is the command that moves the mark, with a value to begin with.
 func (s *Source) resetCommand(at sources.Position) string {
 	value := "VALUE"
-	if !at.IsZero() {
+	if !at.IsZero() && s.Series == nil {
 		value = "'" + at.Values[0] + "'"
 	}
 	return fmt.Sprintf("parkbridge reset --source %s --to earliest|latest|%s", s.Name, value)
@@ -324,10 +333,22 @@ func (s *Source) fits(mark ledger.Mark) error {
 		was, mark.Mark.String(), is, s.resetCommand(sources.Position{}))}
 }
 
+// leads refuses a server or a database other than the one the mark was made in.
+func (s *Source) leads(mark ledger.Mark, server string) error {
+	if mark.Started && mark.Server != "" && mark.Server != server {
+		return &sources.ConfigError{Source: s.Name, Key: "dsn", Problem: fmt.Sprintf(
+			"leads to %q now, but the mark %q was made in %q; nothing was read. If that is meant, say where to go on: %s", server, mark.Mark.String(), mark.Server, s.resetCommand(mark.Mark))}
+	}
+	return nil
+}
+
 // Reset moves a source's mark on purpose: to "earliest", "latest" or a value of
 // the cursor, from which on rows are read. Records stay; rows read again are
 // recognised by their keys.
 func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sources.Position, err error) {
+	if s.Series != nil {
+		return position, b.resetSeries(ctx, s, to)
+	}
 	r, server, err := s.connected(ctx)
 	if err != nil {
 		return position, err

@@ -26,9 +26,9 @@ const (
 
 // readied is content for a row that may not be ready: that has no content yet,
 // and its record is held.
-func (l *lander) readied(c candidate, revision int) (sink.Fields, ledger.Content) {
-	fields, content := l.content(c, revision)
-	return l.s.awaited(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Now: l.b.Now()}, fields, content)
+func (l *lander) readied(c candidate, revision, generation int) (sink.Fields, ledger.Content) {
+	fields, content := l.content(c, revision, generation)
+	return l.s.awaited(c.row.Values, l.origin(revision, generation), fields, content)
 }
 
 // awaited leaves of a row that is not ready its hash and its day alone: what else
@@ -47,7 +47,7 @@ func (s *Source) awaited(values []sources.Value, origin mapping.Origin, fields s
 
 // compareHeld says what a row does to its held record; nil: nothing.
 func (l *lander) compareHeld(c candidate, k ledger.Known) *ledger.Change {
-	_, content := l.readied(c, k.Revision)
+	_, content := l.readied(c, k.Revision, k.Generation)
 	if content.Held && c.hash == k.Hash {
 		return nil
 	}
@@ -147,16 +147,18 @@ func (l *lander) judge(held []ledger.HeldRecord, rows map[string]sources.Row, un
 			continue
 		}
 		row, there := rows[h.Key]
-		if !there {
+		c := candidate{row: row}
+		k := ledger.Known{ID: h.ID, Hash: h.Hash, Day: h.Day, Generation: h.Generation, Revision: h.Revision}
+		if there {
+			c.hash, c.identity = l.mapper.hashes(row.Values)
+		}
+		if !there || l.refilled(c, k) { // with its table, perhaps, which was filled anew
 			changes = append(changes, ledger.Change{ID: h.ID, Was: h.Hash, Key: h.Key, Held: true, To: &ledger.Content{Day: h.Day, Mapped: gone()}})
 			continue
 		}
-		c := candidate{row: row}
-		c.hash, c.identity = l.mapper.hashes(row.Values)
-		k := ledger.Known{ID: h.ID, Hash: h.Hash, Revision: h.Revision}
 		change := l.compareHeld(c, k)
 		if (change == nil || change.To.Held) && l.s.expired(h.FirstSeenAt, l.b.Now()) {
-			_, content := l.content(c, h.Revision)
+			_, content := l.content(c, h.Revision, h.Generation)
 			content.Mapped = l.s.tooLate()
 			change = &ledger.Change{ID: h.ID, Was: h.Hash, Key: h.Key, Held: true, To: &content}
 		}

@@ -45,6 +45,8 @@ type booth struct {
 	ready  string        // the source's condition; with one, the table has a column reason, which fills the field
 	wait   time.Duration // its ready_timeout
 	serial int
+	puts   []string // serials that must arrive
+	lists  int      // how often the tables of a series were looked for
 	hook   func(where string) error
 	asked  int              // keys of rows that were read by them
 	now    func() time.Time // of the bridge
@@ -105,7 +107,7 @@ func (b *booth) source() *bridge.Source {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
-	reason, set := mapping.Rule{Const: &operator}, mapping.Settings{Location: cfg.Location}
+	reason, set := mapping.Rule{Const: &operator}, mapping.Settings{Location: cfg.Location, Series: cfg.IsSeries()}
 	if b.ready != "" {
 		reason = mapping.Rule{Column: "reason", Default: &operator}
 	}
@@ -116,7 +118,7 @@ func (b *booth) source() *bridge.Source {
 	if b.ready != "" {
 		require.NoError(b.t, program.Await(b.ready, set))
 	}
-	return &bridge.Source{
+	out := &bridge.Source{
 		ReadyTimeout: b.wait,
 		Name:         cfg.Name, Table: cfg.Table, Shape: cfg.Shape(), Location: cfg.Location, Program: program,
 		Poller: &capture.Poller{Config: capt, PageSize: cfg.PageSize, Start: cfg.Start, Boot: func() time.Duration { return capture.SinceBoot() + b.ahead }},
@@ -128,6 +130,10 @@ func (b *booth) source() *bridge.Source {
 			return watched{bridge.Table(r), b}, nil
 		},
 	}
+	if cfg.IsSeries() {
+		out.Series = b.series(cfg, program)
+	}
+	return out
 }
 
 func (b *booth) close() {

@@ -20,11 +20,16 @@ type lander struct {
 	mapper *mapper
 	lease  *ledger.Lease
 	mark   ledger.Mark // as it is stored
-	server string      // what the source is connected to
-	d      *delivery   // is told what has landed; nil: nobody is
-	read   int         // rows read that no landing has counted yet
-	tally  *tally      // what a reconcile counts; nil: there is none
-	dry    bool        // nothing is written
+	server string      // what the source is connected to; "" for a table of a series, whose source knows
+	// generation is that of new records, and tables tells of which period an earlier
+	// one was; nil: there is none.
+	generation int
+	tables     []ledger.TableMark
+	d          *delivery // is told what has landed; nil: nobody is
+	read       int       // rows read that no landing has counted yet
+	tally      *tally    // what a reconcile counts; nil: there is none
+	dry        bool      // nothing is written
+	closed     bool      // no poll comes to it any more
 	// allNew tells that no row of the last page was known: it is taken that none
 	// of the next one is, which the ledger's own index refutes where it is wrong.
 	allNew bool
@@ -58,7 +63,7 @@ func (l *lander) land(ctx context.Context, page sources.Page, state capture.Stat
 		return err
 	}
 	err = l.write(ctx, encodeState(state), found)
-	l.allNew = err == nil && len(known) == 0 && l.tally == nil
+	l.allNew = err == nil && len(known) == 0 && l.tally == nil && l.generation == 1 // the index tells fillings of a table apart
 	return err
 }
 
@@ -128,7 +133,7 @@ func (l *lander) Recognise(ctx context.Context, page sources.Page, most int) (kn
 	}
 	k, ok := records[row.Key]
 	known = ok && !otherRow(k, l.mapper.identityOf(row.Values))
-	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, most)
+	newest, err = l.b.Ledger.NewestKeys(ctx, l.s.Name, l.s.Table, l.generation, most)
 	return known, newest, err
 }
 
@@ -156,10 +161,10 @@ func (l *lander) sift(page sources.Page, known map[string]ledger.Known) (*sifted
 			continue
 		}
 		c := candidate{row: row, hash: hash, identity: identity}
-		if !found {
-			fields, content := l.readied(c, 0)
+		if !found || l.refilled(c, k) {
+			fields, content := l.readied(c, 0, l.generation)
 			l.tally.missing(content.Day, l.dry)
-			out.add(ledger.New{Key: row.Key, Content: content}, fields)
+			out.add(ledger.New{Key: row.Key, Generation: l.generation, Content: content}, fields)
 			continue
 		}
 		l.tally.matched(k)
@@ -204,8 +209,8 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields s
 		return nil, nil, l.compareHeld(c, k)
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, nil, change
-	case (k.State != ledger.Invalid || k.Generation > 1) && otherRow(k, c.identity):
-		_, content := l.content(c, 0)
+	case (k.State != ledger.Invalid || k.Generation > l.generation) && otherRow(k, c.identity):
+		_, content := l.content(c, 0, k.Generation+1)
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
 			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
 				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
@@ -215,7 +220,7 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields s
 		change.Rehash, change.Identity = c.hash, c.identity
 		return nil, nil, change
 	case k.State == ledger.Delivered && l.s.Poller.Config.OnChange == capture.ChangeResend:
-		fields, content := l.readied(c, k.Revision+1)
+		fields, content := l.readied(c, k.Revision+1, k.Generation)
 		if content.Held {
 			return nil, nil, nil // until it is ready
 		}
@@ -230,7 +235,7 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields s
 		change.Seen = c.hash
 		return nil, nil, change
 	}
-	_, content := l.readied(c, k.Revision)
+	_, content := l.readied(c, k.Revision, k.Generation)
 	if content.Held {
 		return nil, nil, nil // a row that was ready once stays as it was then, until it is ready again
 	}
@@ -245,10 +250,15 @@ func otherRow(k ledger.Known, identity string) bool {
 }
 
 // content maps a row.
-func (l *lander) content(c candidate, revision int) (sink.Fields, ledger.Content) {
-	fields, content := l.mapper.mapped(c.row.Values, mapping.Origin{Revision: revision, Table: l.s.Table, Now: l.b.Now()})
+func (l *lander) content(c candidate, revision, generation int) (sink.Fields, ledger.Content) {
+	fields, content := l.mapper.mapped(c.row.Values, l.origin(revision, generation))
 	content.Columns, content.Hash, content.Identity = sources.EncodeRow(l.mapper.columns, c.row.Values), c.hash, c.identity
 	return fields, content
+}
+
+// origin is where a row of a filling of the table came from.
+func (l *lander) origin(revision, generation int) mapping.Origin {
+	return mapping.Origin{Revision: revision, Table: l.s.Table, Period: periodOf(l.tables, generation), Now: l.b.Now()}
 }
 
 func encodeState(s capture.State) ledger.State {

@@ -99,6 +99,9 @@ func (b *Bridge) Reconcile(ctx context.Context, s *Source, w Window, dry bool) (
 			err = errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
 		}()
 	}
+	if s.Series != nil {
+		return b.reconcileSeries(ctx, s, lease, w, dry)
+	}
 	l, r, state, err := b.openSource(ctx, s, lease)
 	if err != nil {
 		return result, err
@@ -116,15 +119,24 @@ func (b *Bridge) Reconcile(ctx context.Context, s *Source, w Window, dry bool) (
 	return l.reconcile(ctx, r, state, w)
 }
 
-// reconcile streams a window's rows past the ledger, page by page.
+// reconcile compares a window, and keeps the result.
 func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w Window) (ledger.Reconcile, error) {
+	result, err := l.compareWindow(ctx, r, state, w)
+	if l.dry {
+		return result, err
+	}
+	return result, errors.Join(err, l.b.Ledger.SaveReconcile(context.WithoutCancel(ctx), result))
+}
+
+// compareWindow streams a window's rows past the ledger, page by page.
+func (l *lander) compareWindow(ctx context.Context, r Reader, state capture.State, w Window) (ledger.Reconcile, error) {
 	result := ledger.Reconcile{Source: l.s.Name, StartedAt: l.b.Now(), DryRun: l.dry, Start: state.Journal.Start.String()}
 	l.tally = &tally{days: map[string]*ledger.Day{}}
 	defer func() { l.tally = nil }()
 	err := l.s.Poller.Walk(ctx, r, state, w, func(span Window) error {
 		return l.countDays(ctx, span)
 	}, func(page sources.Page, above bool) error {
-		l.tally.above = above
+		l.tally.above = above && !l.closed
 		return l.Land(ctx, page, state)
 	})
 	if err == nil {
@@ -135,10 +147,7 @@ func (l *lander) reconcile(ctx context.Context, r Reader, state capture.State, w
 	if err != nil {
 		result.Error = err.Error()
 	}
-	if l.dry {
-		return result, err
-	}
-	return result, errors.Join(err, l.b.Ledger.SaveReconcile(context.WithoutCancel(ctx), result))
+	return result, err
 }
 
 // countDays counts the records of the window's days, before anything is healed.
@@ -152,7 +161,7 @@ func (l *lander) countDays(ctx context.Context, span Window) (err error) {
 		last = span.To.In(zone).Format(time.DateOnly)
 	}
 	l.tally.first, l.tally.last = first, last
-	l.tally.all, err = l.b.Ledger.CountDays(ctx, l.s.Name, l.s.Table, first, last)
+	l.tally.all, err = l.b.Ledger.CountDays(ctx, l.s.Name, l.s.Table, l.generation, first, last)
 	return err
 }
 
@@ -169,7 +178,7 @@ func (l *lander) countDeleted(ctx context.Context, r Reader) (err error) {
 	defer func() { err = errors.Join(err, sess.Close()) }()
 	for day, all := range l.tally.all {
 		for after := ""; all.Ledger > l.tally.of(day).Ledger; {
-			keys, err := l.b.Ledger.KeysOfDay(ctx, l.s.Name, l.s.Table, day, after, existPage)
+			keys, err := l.b.Ledger.KeysOfDay(ctx, l.s.Name, l.s.Table, l.generation, day, after, existPage)
 			if err != nil {
 				return err
 			}
@@ -194,8 +203,8 @@ func (l *lander) countDeleted(ctx context.Context, r Reader) (err error) {
 const reconcileEvery = time.Hour
 
 // reconcileDue reports whether it is time to compare a window again.
-func (l *lander) reconcileDue(ctx context.Context, r Reader, state capture.State) bool {
-	s, now := l.s, l.b.Now()
+func (b *Bridge) reconcileDue(ctx context.Context, s *Source, r Reader, state capture.State) bool {
+	now := b.Now()
 	schedule := s.Reconcile
 	if schedule == nil {
 		if r.Class().Server {
@@ -204,7 +213,7 @@ func (l *lander) reconcileDue(ctx context.Context, r Reader, state capture.State
 		schedule = cron.Every(reconcileEvery)
 	}
 	if s.reconciled.IsZero() {
-		last, err := l.b.Ledger.LastReconcile(ctx, s.Name)
+		last, err := b.Ledger.LastReconcile(ctx, s.Name)
 		switch {
 		case err != nil:
 			return false

@@ -35,6 +35,9 @@ func (b *Bridge) reopen(ctx context.Context, s *Source, r ledger.Record, force b
 func (b *Bridge) remap(ctx context.Context, s *Source, r ledger.Record, force bool) (m ledger.Content, err error) {
 	// The row was read before now: a time that was too far ahead then may have come.
 	origin := mapping.Origin{Revision: r.Revision, Table: r.Table, Now: b.Now()}
+	if origin.Period, err = b.periodOfRecord(ctx, s, r); err != nil {
+		return m, err
+	}
 	mapper := s.mapper(s.Program.Columns())
 	values, missing := s.Program.Stored(r.Columns)
 	unready := wasNotReady(r)
@@ -78,12 +81,53 @@ func wasNotReady(r ledger.Record) bool {
 }
 
 func (b *Bridge) readAgain(ctx context.Context, s *Source, r ledger.Record, missing []string) (page sources.Page, there bool, err error) {
-	reader, _, err := s.connected(ctx)
+	if s.Series != nil && len(r.Columns) == 0 {
+		tables, err := b.Ledger.Tables(ctx, s.Name)
+		if err != nil || slices.ContainsFunc(tables, func(t ledger.TableMark) bool { return t.Table == r.Table && t.Generation > r.Generation }) {
+			return page, false, err // the table was filled anew, and its keys are given to others
+		}
+	}
+	page, there, err = s.again(ctx, r)
 	if err != nil && len(r.Columns) > 0 && missing != nil {
 		return page, false, fmt.Errorf("the mapping now needs %s, which was not stored, so the row must be read again: %w", strings.Join(missing, ", "), err)
 	}
 	if err != nil {
 		return page, false, fmt.Errorf("the row was not ready, so it must be read again: %w", err)
 	}
-	return reader.ByKey(ctx, r.Key)
+	return page, there, nil
+}
+
+// again reads a record's row again; ok is false where it is gone, with its table or
+// because the table was emptied and another row has its key.
+func (s *Source) again(ctx context.Context, r ledger.Record) (page sources.Page, ok bool, err error) {
+	if s.Series == nil {
+		reader, _, err := s.connected(ctx)
+		if err != nil {
+			return page, false, err
+		}
+		return reader.ByKey(ctx, r.Key)
+	}
+	tables, _, err := s.Series.connected(ctx)
+	if err != nil {
+		return page, false, err
+	}
+	listing, err := tables.List(ctx)
+	there := s.Series.Pattern.Members(listing.Names, listing.Now, s.zone())
+	if err != nil || !slices.ContainsFunc(there, func(m sources.Member) bool { return m.Table == r.Table }) {
+		return page, false, err
+	}
+	reader, err := tables.Open(ctx, r.Table)
+	if err != nil {
+		return page, false, err
+	}
+	defer reader.Close() // it ends no connection
+	if page, ok, err = reader.ByKey(ctx, r.Key); err != nil || !ok {
+		return page, false, err
+	}
+	for i, name := range page.Columns {
+		if was, stored := r.Columns[name]; stored && was != page.Rows[0].Values[i] && s.Series.Pattern.Wraps {
+			return page, false, nil
+		}
+	}
+	return page, true, nil
 }

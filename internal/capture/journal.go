@@ -273,3 +273,10 @@ func DecodeJournal(s string, mark sources.Position) (Journal, error) {
 	}
 	return j, nil
 }
+
+// Settled reports that nothing is waited for: no row can turn up any more at or
+// below the mark.
+func (s *State) Settled() bool {
+	j := &s.Journal
+	return same(s.Mark, s.Floor) && len(j.Entries) == 0 && j.Ahead == nil && j.Parked == nil && j.Restored == nil
+}

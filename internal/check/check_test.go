@@ -219,6 +219,9 @@ func TestSources(t *testing.T) {
 				"view":              view,
 				"big-index-no-key":  bigIndexNoKey,
 				"two-sources":       twoSources,
+				"series":            series,
+				"series-odd":        seriesOdd,
+				"series-none":       seriesNone,
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()

@@ -29,8 +29,7 @@ type seenFlow struct{ source, key string }
 
 // Map maps a row as a run would that read it now, but for what only the ledger
 // knows. A row that is not ready would be held, whatever it maps to.
-func Map(p *mapping.Program, table string, revision int, now time.Time, values []sources.Value) (fields map[string]string, problems []mapping.FieldError, ready bool) {
-	origin := mapping.Origin{Revision: revision, Table: table, Now: now}
+func Map(p *mapping.Program, origin mapping.Origin, values []sources.Value) (fields map[string]string, problems []mapping.FieldError, ready bool) {
 	fields, problems = p.Map(values, origin)
 	ready, problem := p.Ready(values, origin)
 	if problem != nil {
@@ -52,7 +51,7 @@ func (s *source) checkMapping() {
 	mapped, twice := 0, ""
 	clashes, held, nulls, unknown := 0, 0, 0, 0
 	for _, row := range rows {
-		fields, errs, ready := Map(s.Program, s.Table, 0, s.c.Now(), row.Values)
+		fields, errs, ready := Map(s.Program, mapping.Origin{Table: s.Table, Period: s.period.String(), Now: s.c.Now()}, row.Values)
 		if !ready {
 			held++
 			continue

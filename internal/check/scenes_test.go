@@ -283,3 +283,43 @@ func twoSources(t *testing.T, s *stand) string {
 	require.Len(t, flows, 3, all)
 	return strings.Join(flows, "\n") + "\n"
 }
+
+const monthly = `
+    table: out_{yyyyMM}
+    key: id
+    start: 2026-10-01`
+
+// fieldsOfMonths is fields with numbers that the months do not share.
+var fieldsOfMonths = strings.Replace(fields, `"EX" + string(id)`, `"EX" + period + "-" + string(id)`, 1)
+
+func series(t *testing.T, s *stand) string {
+	s.makeTable(t, "out_202610")
+	s.makeTable(t, "out_202611")
+	s.makeTable(t, "out_202701") // made ahead of its time
+	s.insert(t, "out_202610", 120, nil)
+	s.insert(t, "out_202611", 120, nil)
+	if s.Driver == "mysql" {
+		s.GrantProcess(t)
+	}
+	return s.look(t, s.DSN, monthly+fieldsOfMonths)
+}
+
+// The table of the month is not there yet, older ones have other columns, and the
+// numbers of all months are the same.
+func seriesOdd(t *testing.T, s *stand) string {
+	s.makeTable(t, "out_202610")
+	s.makeTable(t, "out_202609", "reason2 VARCHAR(9)")
+	s.Exec(t, "ALTER TABLE out_202609 RENAME COLUMN plate_no TO plate")
+	s.makeTable(t, "out_202608")
+	s.Exec(t, "ALTER TABLE out_202608 DROP COLUMN op_name")
+	s.Exec(t, "ALTER TABLE out_202608 ADD COLUMN op_name "+s.Type("INTEGER", "integer", "INT"))
+	s.insert(t, "out_202610", 50, nil)
+	return s.look(t, s.DSN, monthly+fields)
+}
+
+func seriesNone(t *testing.T, s *stand) string {
+	s.makeTable(t, "out_2611")
+	none := s.look(t, s.DSN, monthly+fieldsOfMonths)
+	s.makeTable(t, "out_202701")
+	return none + "--- with one of a time to come\n" + s.look(t, s.DSN, monthly+fieldsOfMonths)
+}

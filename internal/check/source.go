@@ -20,6 +20,8 @@ type source struct {
 	*config.Source
 	reporter
 	c *Checker
+	// period is that of the table that is looked at, of a series; else zero.
+	period sources.Period
 
 	about  sources.About
 	reader *sources.Reader
@@ -39,7 +41,15 @@ type source struct {
 
 func (s *source) run(ctx context.Context) {
 	s.reporter = reporter{source: s.Name, tell: s.c.Tell}
-	if !s.ask(ctx) || !s.open(ctx) {
+	// What the account may do is asked of a table that is there.
+	tables, ok := s.aside(func() bool { return s.Series == nil || s.series(ctx) })
+	if ok {
+		ok = s.ask(ctx)
+	}
+	for _, r := range tables {
+		s.tell(r)
+	}
+	if !ok || !s.open(ctx) {
 		return
 	}
 	defer func() {
@@ -59,6 +69,15 @@ func (s *source) run(ctx context.Context) {
 	if s.sampled && !s.missing {
 		s.checkMapping()
 	}
+}
+
+// aside runs a check and keeps its results back.
+func (s *source) aside(check func() bool) (results []Result, ok bool) {
+	tell := s.tell
+	s.tell = func(r Result) { results = append(results, r) }
+	ok = check()
+	s.tell = tell
+	return results, ok
 }
 
 // ask connects and looks at the server, its clock and the account. It reports

@@ -65,6 +65,8 @@ type Source struct {
 	// Mapping says which column fills which field of the gate.
 	Mapping mapping.Rules `yaml:"mapping"`
 
+	// Series is Table where that names several tables, one for each period; else nil.
+	Series *sources.Series
 	// Location is Timezone, loaded.
 	Location *time.Location
 	// Program is Mapping, compiled.
@@ -273,6 +275,7 @@ var cronParser = cron.NewParser(cron.SecondOptional | cron.Minute | cron.Hour | 
 func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	s.Defaults()
 	s.Validate(report)
+	s.Series, _ = sources.ParseSeries(s.Table, s.Wrap) // a mistake was reported
 	s.Capture.Defaults()
 	s.Capture.Validate(cronParser, report)
 	if s.MaxFuture < 0 {
@@ -338,7 +341,7 @@ func (s *Source) complete(parkUUID string, report func(key, problem string)) {
 	for _, f := range sink.Contract() {
 		contract = append(contract, mapping.Field(f))
 	}
-	settings := mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture}
+	settings := mapping.Settings{Location: loc, Charset: s.Charset, MaxFuture: s.MaxFuture, Series: s.IsSeries()}
 	s.Program = mapping.Compile(rules, contract, settings, func(path, problem string) {
 		report(strings.TrimSuffix("mapping."+path, "."), problem)
 	})

@@ -34,6 +34,7 @@ const root = "../../"
 var choices = map[string][]string{
 	"sources.Config.driver":      drivenBy(),
 	"ledger.Config.driver":       {"sqlite"},
+	"sources.Config.wrap":        {"year"},
 	"capture.Config.on_change":   {"ignore", "resend"},
 	"capture.Config.null_cursor": {"wait", "include"},
 	"mapping.Rule.transform":     {"digits", "halfwidth", "lower", "nospace", "trim", "upper"},
@@ -384,6 +385,7 @@ func TestChoices(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"ledger.Config.driver":       "ledger: { driver: nonesuch }",
+		"sources.Config.wrap":        "sources: [{ wrap: nonesuch }]",
 		"capture.Config.on_change":   "sources: [{ on_change: nonesuch }]",
 		"capture.Config.null_cursor": "sources: [{ null_cursor: nonesuch }]",
 		"mapping.Rule.transform":     "sources: [{ mapping: { plate: { column: x, transform: nonesuch } } }]",
@@ -408,5 +410,5 @@ func TestChoices(t *testing.T) {
 		want := slices.Sorted(slices.Values(choices[name]))
 		require.Equal(t, want, named, name)
 	}
-	require.Len(t, choices, 8, "each is in the table above, but for the drivers, which are folders")
+	require.Len(t, choices, 9, "each is in the table above, but for the drivers, which are folders")
 }

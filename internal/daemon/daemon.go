@@ -50,7 +50,7 @@ func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log 
 			o := &opener{cfg: cfg, source: s, drivers: drivers}
 			a.openers = append(a.openers, o)
 			wired = append(wired, source(s, o))
-			if reads {
+			if reads && s.Series == nil {
 				o.begin(ctx)
 			}
 		}
@@ -93,11 +93,41 @@ func source(s *config.Source, o *opener) *bridge.Source {
 	if table == "" {
 		table = "query"
 	}
-	return &bridge.Source{
+	out := &bridge.Source{
 		Name: s.Name, Table: table, Shape: s.Shape(), Location: s.Location, Program: s.Program, ReadyTimeout: s.ReadyTimeout, Reconcile: s.ReconcileCron,
 		Poller: &capture.Poller{Config: s.Capture, PageSize: s.PageSize, Start: s.Start},
 		Open:   o.open,
 	}
+	if s.Series != nil {
+		out.Open = nil
+		out.Series = &bridge.Series{Pattern: s.Series, Open: func(ctx context.Context) (bridge.Tables, error) {
+			t, err := sources.OpenTables(ctx, o.drivers, s.Config, s.Program.Needs())
+			if err != nil {
+				return nil, o.cfg.Wrap(err)
+			}
+			return tables{t, o.cfg}, nil
+		}}
+	}
+	return out
+}
+
+// tables opens the tables of a series with their mistakes placed in the file.
+type tables struct {
+	*sources.Tables
+	cfg *config.Config
+}
+
+func (t tables) List(ctx context.Context) (sources.Listing, error) {
+	l, err := t.Tables.List(ctx)
+	return l, t.cfg.Wrap(err)
+}
+
+func (t tables) Open(ctx context.Context, table string) (bridge.Reader, error) {
+	r, err := t.Tables.Open(ctx, table)
+	if err != nil {
+		return nil, t.cfg.Wrap(err)
+	}
+	return &typed{Reader: bridge.Table(r), check: r.CheckTypes, now: time.Now}, nil
 }
 
 // Run serves until ctx ends. Every source must have a schedule.

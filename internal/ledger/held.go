@@ -10,12 +10,13 @@ import (
 
 // HeldRecord is a held record: its row was not ready when it was read.
 type HeldRecord struct {
-	ID          int64
-	Key         string
-	Hash        string // of the row as it was read last
-	Day         string // of operate_time; "" where it did not map
-	Revision    int
-	FirstSeenAt time.Time
+	ID   int64
+	Key  string
+	Hash string // of the row as it was read last
+	Day  string // of operate_time; "" where it did not map
+	// Generation and Revision are the record's.
+	Generation, Revision int
+	FirstSeenAt          time.Time
 }
 
 // Held gives held records of a source's table in order of landing, after one of
@@ -25,11 +26,11 @@ func (l *Ledger) Held(ctx context.Context, source, table string, after int64, li
 	err := each(ctx, l.read, func(rows *sql.Rows) error {
 		var h HeldRecord
 		var seen string
-		err := rows.Scan(&h.ID, &h.Key, &h.Hash, &h.Day, &h.Revision, &seen)
+		err := rows.Scan(&h.ID, &h.Key, &h.Hash, &h.Day, &h.Generation, &h.Revision, &seen)
 		h.FirstSeenAt = unstamp(seen)
 		out = append(out, h)
 		return err
-	}, "SELECT id, row_key, content_hash, COALESCE(day, ''), revision, first_seen_at FROM record WHERE "+ofTable+" AND state = 'held' AND "+special+" AND id > ? ORDER BY id LIMIT ?",
+	}, "SELECT id, row_key, content_hash, COALESCE(day, ''), generation, revision, first_seen_at FROM record WHERE "+ofTable+" AND state = 'held' AND "+special+" AND id > ? ORDER BY id LIMIT ?",
 		source, table, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading the held records of source %s: %w", source, err)

@@ -152,8 +152,8 @@ func (l *Ledger) Known(ctx context.Context, source, table string, keys []string)
 }
 
 // NewestKeys gives the keys of a source's table that landed last, each once,
-// newest first.
-func (l *Ledger) NewestKeys(ctx context.Context, source, table string, most int) (keys []string, err error) {
+// newest first; those of a generation or a higher one.
+func (l *Ledger) NewestKeys(ctx context.Context, source, table string, generation, most int) (keys []string, err error) {
 	err = each(ctx, l.read, func(rows *sql.Rows) error {
 		var key string
 		err := rows.Scan(&key)
@@ -161,7 +161,7 @@ func (l *Ledger) NewestKeys(ctx context.Context, source, table string, most int)
 			keys = append(keys, key)
 		}
 		return err
-	}, "SELECT row_key FROM record WHERE "+ofTable+" ORDER BY id DESC LIMIT ?", source, table, most)
+	}, "SELECT row_key FROM record WHERE "+ofTable+" AND generation >= ? ORDER BY id DESC LIMIT ?", source, table, generation, most)
 	if err != nil {
 		return nil, fmt.Errorf("reading the newest keys of source %s: %w", source, err)
 	}

@@ -26,6 +26,9 @@ type Mark struct {
 	// known.
 	Server  string
 	version int64
+	// table and generation are set for the mark of one table of a series.
+	table      string
+	generation int
 }
 
 // Same reports that a state is the stored one.
@@ -40,7 +43,7 @@ func (m Mark) moved(in Landing) Mark {
 		server = m.Server
 	}
 	shape := in.Shape // a pointer into the landing would keep its rows
-	return Mark{State: in.To, Started: true, Shape: &shape, Server: server, version: m.version + 1}
+	return Mark{State: in.To, Started: true, Shape: &shape, Server: server, version: m.version + 1, table: m.table, generation: m.generation}
 }
 
 // Lease is the right to move a source's mark and to send its records. It lasts
@@ -134,16 +137,16 @@ func (s *Lease) Release(ctx context.Context) error {
 }
 
 // check fails with a [*LostError] where the lease is no longer the source's.
-// token is [leaseToken], prepared.
-func (s *Lease) check(ctx context.Context, token *sql.Stmt) error {
+// reading is [leaseToken], prepared.
+func (s *Lease) check(ctx context.Context, reading *sql.Stmt) error {
 	if s == nil {
 		return ErrLeaseLost
 	}
-	var now int64
-	if err := token.QueryRowContext(ctx, s.Source).Scan(&now); err != nil {
+	var token int64
+	if err := reading.QueryRowContext(ctx, s.Source).Scan(&token); err != nil {
 		return err
 	}
-	if now != s.token {
+	if token != s.token {
 		return &LostError{s.Source}
 	}
 	return nil
@@ -183,6 +186,9 @@ func (l *Ledger) Mark(ctx context.Context, source string) (Mark, error) {
 func moveMark(ctx context.Context, tx *sql.Conn, in *Landing, now string) error {
 	if err := in.Lease.check(ctx, in.Lease.ledger.stmts.lease); err != nil {
 		return err
+	}
+	if in.From.table != "" {
+		return moveTable(ctx, tx, in, now)
 	}
 	shape, err := json.Marshal(in.Shape)
 	if err != nil {

@@ -101,3 +101,105 @@ func TestEmptyRunsFold(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, runs, 3, "a run that landed rows is a row of its own")
 }
+
+// The marks of tables of a series come and go with their migration; everything
+// else stays.
+func TestMigrationOfSeries(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	for range 2 {
+		l, err := ledger.Open(t.Context(), ledger.Config{Driver: "sqlite", DSN: sources.Secret(path)}, time.Now, true)
+		require.NoError(t, err)
+		lease, err := l.Acquire(t.Context(), "gate")
+		require.NoError(t, err)
+		tables, err := l.Tables(t.Context(), "gate")
+		require.NoError(t, err)
+		require.Empty(t, tables)
+		mark, err := l.Mark(t.Context(), "gate")
+		require.NoError(t, err)
+		_, err = l.BeginSeries(t.Context(), ledger.Landing{Lease: lease, From: mark, To: ledger.State{Journal: "{}"}}, nil)
+		require.NoError(t, err)
+		added, err := l.AddTable(t.Context(), lease, ledger.TableMark{Table: "out_202611", Period: "202611"})
+		require.NoError(t, err)
+		require.Equal(t, 1, added.Generation)
+		require.NoError(t, lease.Release(t.Context()))
+		require.NoError(t, l.Close())
+		db, err := sql.Open("sqlite", sources.FileURI(path))
+		require.NoError(t, err)
+		files, err := migrations.For("sqlite")
+		require.NoError(t, err)
+		p, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+		require.NoError(t, err)
+		_, err = p.DownTo(t.Context(), 5)
+		require.NoError(t, err)
+		var began int
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM high_water_mark WHERE source = 'gate' AND journal = '{}'").Scan(&began))
+		require.Equal(t, 1, began)
+		require.NoError(t, db.Close())
+	}
+}
+
+// A table's own mark moves as a source's does: from what was read, under the lease,
+// and each filling's by itself.
+func TestTableMarks(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	add := func(in ledger.TableMark) ledger.TableMark {
+		out, err := f.AddTable(t.Context(), f.lease, in)
+		require.NoError(t, err)
+		return out
+	}
+	list := func() []ledger.TableMark {
+		tables, err := f.Tables(t.Context(), "gate")
+		require.NoError(t, err)
+		return tables
+	}
+	first := add(ledger.TableMark{Table: "OutList01", Period: "202601"})
+	require.False(t, list()[0].Started)
+	land := func(from ledger.Mark, generation int, mark string, rows ...ledger.New) (ledger.Landed, error) {
+		for i := range rows {
+			rows[i].Generation = generation
+		}
+		return f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: from, To: ledger.State{Mark: sources.Position{Values: []string{mark}}}, Table: "OutList01", Rows: rows})
+	}
+	landed, err := land(list()[0].Mark, 1, "7", row("7", "F1"))
+	require.NoError(t, err)
+	_, err = land(list()[0].Mark, 1, "8")
+	require.NoError(t, err)
+	_, err = land(landed.Mark, 1, "9")
+	require.ErrorIs(t, err, ledger.ErrMarkMoved)
+	second := add(ledger.TableMark{Table: "OutList01", Period: "202701", OldRows: sources.Position{Values: []string{"8"}}})
+	require.Equal(t, []int{1, 2}, []int{first.Generation, second.Generation})
+	_, err = land(second.Mark, 2, "1", row("1", "F2"), row("7", "F3"))
+	require.NoError(t, err, "a key of another generation is another record's")
+	tables := list()
+	require.Equal(t, []string{"8", "1"}, []string{tables[0].Mark.Mark.String(), tables[1].Mark.Mark.String()})
+	require.Equal(t, "8", tables[1].OldRows.String())
+	known, err := f.Known(t.Context(), "gate", "OutList01", []string{"7"})
+	require.NoError(t, err)
+	require.Equal(t, 2, known["7"].Generation)
+	keys, err := f.NewestKeys(t.Context(), "gate", "OutList01", 2, 10)
+	require.NoError(t, err)
+	require.Equal(t, []string{"7", "1"}, keys)
+	tables[1].ClosedAt = f.clock.Now()
+	require.NoError(t, f.NoteTable(t.Context(), f.lease, tables[1]))
+	require.Equal(t, f.clock.Now(), list()[1].ClosedAt.UTC())
+	// A reset clears the marks, and keeps which filling is of which year.
+	mark, err := f.Mark(t.Context(), "gate")
+	require.NoError(t, err)
+	_, err = f.BeginSeries(t.Context(), ledger.Landing{Lease: f.lease, From: mark}, nil)
+	require.NoError(t, err)
+	for i, period := range []string{"202601", "202701"} {
+		require.Equal(t, period, list()[i].Period)
+		require.False(t, list()[i].Started)
+		require.Zero(t, list()[i].ClosedAt)
+	}
+	require.NoError(t, f.lease.Release(t.Context()))
+	other, err := f.Acquire(t.Context(), "gate")
+	require.NoError(t, err)
+	_, err = land(list()[1].Mark, 2, "2")
+	require.ErrorIs(t, err, ledger.ErrLeaseLost)
+	_, err = f.AddTable(t.Context(), f.lease, first)
+	require.ErrorIs(t, err, ledger.ErrLeaseLost)
+	require.NoError(t, other.Release(t.Context()))
+}

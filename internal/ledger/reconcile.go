@@ -49,8 +49,9 @@ func (r *Reconcile) Total() (all Day) {
 }
 
 // CountDays counts the records of a source's table by the day of their
-// operate_time, one for each key and generation, from a day to a day.
-func (l *Ledger) CountDays(ctx context.Context, source, table, from, to string) (map[string]Day, error) {
+// operate_time, one for each key and generation, from a generation on, from a day
+// to a day.
+func (l *Ledger) CountDays(ctx context.Context, source, table string, generation int, from, to string) (map[string]Day, error) {
 	days := map[string]Day{}
 	err := each(ctx, l.read, func(rows *sql.Rows) error {
 		var d Day
@@ -58,22 +59,22 @@ func (l *Ledger) CountDays(ctx context.Context, source, table, from, to string) 
 		days[d.Day] = d
 		return err
 	}, `SELECT day, COUNT(*), SUM(state = 'delivered') FROM record
-		WHERE `+ofTable+` AND day BETWEEN ? AND ? AND revision = 0 GROUP BY day`, source, table, from, to)
+		WHERE `+ofTable+` AND day BETWEEN ? AND ? AND generation >= ? AND revision = 0 GROUP BY day`, source, table, from, to, generation)
 	if err != nil {
 		return nil, fmt.Errorf("counting records of source %s: %w", source, err)
 	}
 	return days, nil
 }
 
-// KeysOfDay gives keys of a source's table whose operate_time is of a day, in
-// order, after one of them ("" for the first).
-func (l *Ledger) KeysOfDay(ctx context.Context, source, table, day, after string, limit int) (keys []string, err error) {
+// KeysOfDay gives keys of a source's table whose operate_time is of a day, from a
+// generation on, in order, after one of them ("" for the first).
+func (l *Ledger) KeysOfDay(ctx context.Context, source, table string, generation int, day, after string, limit int) (keys []string, err error) {
 	err = each(ctx, l.read, func(rows *sql.Rows) error {
 		var key string
 		err := rows.Scan(&key)
 		keys = append(keys, key)
 		return err
-	}, "SELECT DISTINCT row_key FROM record WHERE "+ofTable+" AND day = ? AND row_key > ? ORDER BY row_key LIMIT ?", source, table, day, after, limit)
+	}, "SELECT DISTINCT row_key FROM record WHERE "+ofTable+" AND day = ? AND generation >= ? AND row_key > ? ORDER BY row_key LIMIT ?", source, table, day, generation, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys of a day of source %s: %w", source, err)
 	}

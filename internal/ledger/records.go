@@ -20,6 +20,7 @@ type Record struct {
 	Source         string
 	Table          string
 	Key            string
+	Generation     int
 	Revision       int
 	ParkUUID       string
 	FlowNo         string
@@ -50,6 +51,7 @@ type Filter struct {
 	IDs     []int64
 	States  []string
 	Source  string
+	Table   string
 	Key     string
 	FlowNo  string
 	Plate   string
@@ -61,7 +63,7 @@ type Filter struct {
 	Oldest  bool      // oldest first; else the newest come first
 }
 
-const recordColumns = `SELECT id, source, table_name, row_key, revision, COALESCE(park_uuid, ''), COALESCE(flow_no, ''), COALESCE(parking_serial, ''), state, attempts,
+const recordColumns = `SELECT id, source, table_name, row_key, generation, revision, COALESCE(park_uuid, ''), COALESCE(flow_no, ''), COALESCE(parking_serial, ''), state, attempts,
 	COALESCE(code, ''), COALESCE(message, ''), COALESCE(hint, ''), COALESCE(seqno, ''), COALESCE(http_status, 0), first_seen_at, COALESCE(next_attempt_at, ''),
 	COALESCE(last_attempt_at, ''), COALESCE(delivered_at, ''), columns, fields, errors, COALESCE(note, '') FROM sync_status`
 
@@ -93,6 +95,9 @@ func (f Filter) where() (string, []any) {
 	}
 	if f.Source != "" {
 		add("source = ?", f.Source)
+	}
+	if f.Table != "" {
+		add("table_name = ?", f.Table)
 	}
 	if f.Key != "" {
 		add("row_key = ?", f.Key)
@@ -147,7 +152,7 @@ func scanRecord(rows *sql.Rows) (Record, error) {
 	var r Record
 	var seen, next, last, delivered string
 	var columns, fields, problems []byte
-	err := rows.Scan(&r.ID, &r.Source, &r.Table, &r.Key, &r.Revision, &r.ParkUUID, &r.FlowNo, &r.ParkingSerial, &r.State, &r.Attempts,
+	err := rows.Scan(&r.ID, &r.Source, &r.Table, &r.Key, &r.Generation, &r.Revision, &r.ParkUUID, &r.FlowNo, &r.ParkingSerial, &r.State, &r.Attempts,
 		&r.Code, &r.Message, &r.Hint, &r.SeqNo, &r.HTTPStatus, &seen, &next, &last, &delivered, &columns, &fields, &problems, &r.Note)
 	if err != nil {
 		return r, err

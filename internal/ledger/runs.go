@@ -156,6 +156,8 @@ type SourceStatus struct {
 	Changed int
 	// Reconciled is the last reconcile; nil: there was none.
 	Reconciled *Reconcile
+	// Tables are those of a series, in order of their periods; nil: it is none.
+	Tables []TableMark
 }
 
 // Status describes a source; one never run has zero counts and no run.
@@ -177,6 +179,9 @@ func (l *Ledger) Status(ctx context.Context, source string) (SourceStatus, error
 	}
 	if err != nil {
 		return s, fmt.Errorf("counting records of source %s: %w", source, classed(err))
+	}
+	if s.Tables, err = l.Tables(ctx, source); err != nil {
+		return s, err
 	}
 	if s.Reconciled, err = l.LastReconcile(ctx, source); err != nil {
 		return s, err

@@ -66,4 +66,17 @@ func (d *db) each(ctx context.Context, query string, dest []any, f func()) error
 	return sources.EachRow(ctx, d.pool, query, nil, dest, func() error { f(); return nil })
 }
 
-var _ sources.Catalog = (*db)(nil)
+// TableNames implements [sources.Lister]. The server shows an account the tables
+// that it has a right to.
+func (d *db) TableNames(ctx context.Context, schema, prefix string) (names []string, err error) {
+	var name string
+	err = sources.EachRow(ctx, d.pool, `SELECT table_name FROM information_schema.tables
+		WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND LOWER(LEFT(table_name, CHAR_LENGTH(?))) = LOWER(?) ORDER BY table_name`,
+		[]any{schema, prefix, prefix}, []any{&name}, func() error { names = append(names, name); return nil })
+	return names, err
+}
+
+var (
+	_ sources.Catalog = (*db)(nil)
+	_ sources.Lister  = (*db)(nil)
+)

@@ -84,4 +84,24 @@ func (d *db) Tables(ctx context.Context) ([]sources.Table, error) {
 	return tables, err
 }
 
-var _ sources.Catalog = (*db)(nil)
+// TableNames implements [sources.Lister]. Tables that the account may not read are
+// listed too: reading such a one fails, where waiting for it would not.
+func (d *db) TableNames(ctx context.Context, schema, prefix string) (names []string, err error) {
+	err = d.read(ctx, func(c *pgx.Conn) error {
+		rows, err := c.Query(ctx, `SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND CASE WHEN $1::text = '' THEN pg_table_is_visible(c.oid) ELSE n.nspname = $1::text END
+				AND lower(left(c.relname::text, length($2::text))) = lower($2::text) ORDER BY c.relname`, schema, prefix)
+		if err != nil {
+			return err
+		}
+		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return names, err
+}
+
+var (
+	_ sources.Catalog = (*db)(nil)
+	_ sources.Lister  = (*db)(nil)
+	_ sources.Sharer  = (*db)(nil)
+)

@@ -79,6 +79,9 @@ func open(ctx context.Context, cfg sources.Config) (sources.DB, sources.Dialect,
 	return d, dialect{}, nil
 }
 
+// Share implements [sources.Sharer]: evidence is of one table.
+func (d *db) Share() sources.DB { return &db{pool: d.pool, settings: d.settings} }
+
 func (d *db) Close() error {
 	d.pool.Close()
 	return nil

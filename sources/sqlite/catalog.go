@@ -89,4 +89,15 @@ func (d *db) each(ctx context.Context, query string, args, dest []any, f func())
 	return classed(sources.EachRow(ctx, d.pool, query, args, dest, func() error { f(); return nil }))
 }
 
-var _ sources.Catalog = (*db)(nil)
+// TableNames implements [sources.Lister]; the only schema is main.
+func (d *db) TableNames(ctx context.Context, _, prefix string) (names []string, err error) {
+	var name string
+	err = d.each(ctx, `SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND lower(substr(name, 1, length(?1))) = lower(?1) ORDER BY name`,
+		[]any{prefix}, []any{&name}, func() { names = append(names, name) })
+	return names, err
+}
+
+var (
+	_ sources.Catalog = (*db)(nil)
+	_ sources.Lister  = (*db)(nil)
+)
