@@ -492,8 +492,11 @@ func (r *seriesRun) closeUp(ctx context.Context, m *member, reader Reader, state
 	if began.Before(m.period.End(r.s.zone()).Add(late)) || !r.laterFilled(m.mark.Period) {
 		return nil
 	}
-	if reader.Class().Server && !state.Settled() || !m.noneHeld {
+	if reader.Class().Server && !state.Settled() {
 		return nil
+	}
+	if !m.noneHeld {
+		return nil // they are read again by their keys
 	}
 	m.mark.ClosedAt = r.b.Now()
 	r.store(m.mark)

@@ -42,7 +42,7 @@ func (s *statements) prepareWrite(ctx context.Context, write *sql.Conn) (err err
 		{&s.runDelivered, countDelivered},
 		{&s.sink, updateSink},
 	} {
-		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil {
+		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // close does
 			return err
 		}
 		s.all = append(s.all, *one.stmt)
@@ -55,7 +55,7 @@ func (s *statements) prepareRead(ctx context.Context, read *sql.DB) (err error) 
 		stmt  **sql.Stmt
 		query string
 	}{{&s.leaseRead, leaseToken}, {&s.mark, readMark}} {
-		if *one.stmt, err = read.PrepareContext(ctx, one.query); err != nil {
+		if *one.stmt, err = read.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // close does
 			return err
 		}
 		s.all = append(s.all, *one.stmt)
