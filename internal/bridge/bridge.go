@@ -72,9 +72,10 @@ type Source struct {
 
 	mu         sync.Mutex
 	reader     Reader
-	server     string    // the identity of what reader is connected to
-	noneHeld   bool      // nothing was held at the last look
-	reconciled time.Time // when a reconcile last began; zero: not known
+	server     string     // the identity of what reader is connected to
+	noneHeld   bool       // nothing was held at the last look
+	following  *following // the last poll, where it came to its end; else nil
+	reconciled time.Time  // when a reconcile last began; zero: not known
 }
 
 // connected gives the open reader and what it is connected to, connecting where
@@ -255,7 +256,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 	if s.Series != nil {
 		return b.pollSeries(ctx, s, lease, d)
 	}
-	l, r, state, err := b.openSource(ctx, s, lease)
+	l, r, state, err := b.followSource(ctx, s, lease)
 	if err != nil {
 		return err
 	}
@@ -269,6 +270,7 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 		return err
 	}
 	if !started || !b.reconcileDue(ctx, s, r, state) {
+		s.following = &following{l, r, state}
 		return nil
 	}
 	result, err := l.reconcile(ctx, r, state, Window{})
@@ -276,6 +278,27 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 		b.tellReconcile(s.Name, result)
 	}
 	return err
+}
+
+// following is where a poll came to its end: the next one goes on from there
+// without asking the ledger, which nobody else writes under the same lease.
+type following struct {
+	l     *lander
+	r     Reader
+	state capture.State
+}
+
+// followSource is openSource for a poll.
+func (b *Bridge) followSource(ctx context.Context, s *Source, lease *ledger.Lease) (*lander, Reader, capture.State, error) {
+	f := s.following
+	s.following = nil
+	if f != nil && f.l.lease == lease {
+		if r, _, err := s.connected(ctx); err == nil && r == f.r {
+			f.l.read, f.l.allNew = 0, false
+			return f.l, f.r, f.state, nil
+		}
+	}
+	return b.openSource(ctx, s, lease)
 }
 
 // openSource connects to a source, holds its mark against the config and the

@@ -48,7 +48,7 @@ func (l *lander) Land(ctx context.Context, page sources.Page, state capture.Stat
 
 func (l *lander) land(ctx context.Context, page sources.Page, state capture.State) error {
 	var known map[string]ledger.Known
-	if !l.allNew {
+	if !l.allNew || l.tally != nil {
 		keys := make([]string, len(page.Rows))
 		for i, row := range page.Rows {
 			keys[i] = row.Key
