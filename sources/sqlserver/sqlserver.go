@@ -98,20 +98,12 @@ func (d *db) Share() sources.DB { return &db{pool: d.pool, timeout: d.timeout} }
 // TableNames implements [sources.Lister]. The server shows an account the tables
 // that it has a right to.
 func (d *db) TableNames(ctx context.Context, schema, prefix string) (names []string, err error) {
-	rows, err := d.pool.QueryContext(ctx, `SELECT o.name FROM sys.objects o
-		WHERE o.type IN ('U', 'V') AND (@p1 = N'' AND o.schema_id IN (SCHEMA_ID(), SCHEMA_ID(N'dbo')) OR o.schema_id = SCHEMA_ID(@p1)) AND LOWER(LEFT(o.name, LEN(@p2))) = LOWER(@p2) ORDER BY o.name`, schema, prefix)
-	if err != nil {
-		return nil, classed(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, classed(err)
-		}
-		names = append(names, name)
-	}
-	return names, classed(rows.Err())
+	var name string
+	err = sources.EachRow(ctx, d.pool, `SELECT o.name FROM sys.objects o
+		WHERE o.type IN ('U', 'V') AND (@p1 = N'' AND o.schema_id IN (SCHEMA_ID(), SCHEMA_ID(N'dbo')) OR o.schema_id = SCHEMA_ID(@p1))
+			AND LOWER(LEFT(o.name, LEN(@p2))) = LOWER(@p2) ORDER BY o.name`,
+		[]any{schema, prefix}, []any{&name}, func() error { names = append(names, name); return nil })
+	return names, classed(err)
 }
 
 var (
