@@ -678,7 +678,7 @@ func yearWraps(t *testing.T, lot *testdb.Lot, when string, cursor func(*booth)) 
 	b.sync()
 	b.settle()
 	b.arrived()
-	years := map[string]int{"sqlite": 2}[lot.Driver] // the servers are slower
+	years := map[string]int{"sqlite": 1}[lot.Driver] // the servers are slower
 	for year := 2027; year < 2028+years; year++ {
 		b.at(fmt.Sprintf("%d-12-20 10:00:00", year))
 		b.empty(december)
