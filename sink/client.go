@@ -133,6 +133,7 @@ const maxReply = 64 << 10
 
 // New makes a client. It fails where ca_file cannot be used.
 func New(cfg Config) (*Client, error) {
+	cfg.Defaults()
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:     true,
@@ -244,6 +245,9 @@ func (c *Client) clean(err error) string {
 	_, resolving := errors.AsType[*net.DNSError](err) // names the host
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && !resolving {
 		return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
+	}
+	if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(plain.RecordHeader[:]) == "HTTP/" {
+		err = http.ErrSchemeMismatch
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the connection was closed before the whole answer came")

@@ -38,6 +38,9 @@ func (c *Client) Reach(ctx context.Context) (Reached, error) {
 		return out, errors.New("making the request: " + c.clean(err))
 	}
 	req.Header.Set("User-Agent", "parkbridge")
+	if login := c.request.Header.Get("Authorization"); login != "" {
+		req.Header.Set("Authorization", login)
+	}
 	if t, ok := c.transport.(*http.Transport); ok && t.Proxy != nil {
 		if u, err := t.Proxy(req); err == nil && u != nil {
 			out.Proxy = u.Host

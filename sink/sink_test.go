@@ -327,3 +327,28 @@ func FuzzReply(f *testing.F) {
 		}
 	})
 }
+
+// What http.Client would have done: an address of the wrong scheme is told, a
+// login in the address is sent, and no time-out is the usual one.
+func TestPlainTransport(t *testing.T) {
+	t.Parallel()
+	logins := make(chan string, 2)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		logins <- user + ":" + password
+		_, _ = w.Write([]byte(`{"code":"1001"}`))
+	}))
+	defer server.Close()
+	send := func(url string) sink.Reply {
+		c, err := sink.New(sink.Config{URL: url, Concurrency: 1})
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = c.Reach(t.Context())
+		reply := c.Send(t.Context(), sink.FieldsOf(map[string]string{"a": "b"}))
+		require.Equal(t, reply.Outcome == sink.Delivered, err == nil)
+		return reply
+	}
+	require.Contains(t, send(strings.Replace(server.URL, "http:", "https:", 1)).Message, "server gave HTTP response to HTTPS client")
+	require.Equal(t, sink.Delivered, send(strings.Replace(server.URL, "http://", "http://u:p@", 1)).Outcome)
+	require.Equal(t, []string{"u:p", "u:p"}, []string{<-logins, <-logins})
+}

@@ -270,7 +270,9 @@ func (b *Bridge) poll(ctx context.Context, s *Source, d *delivery) error {
 		return err
 	}
 	if !started || !b.reconcileDue(ctx, s, r, state) {
-		s.following = &following{l, r, state}
+		if l.mark.Started { // else nothing is stored yet, and the beginning may still be corrected
+			s.following = &following{l, r, state}
+		}
 		return nil
 	}
 	result, err := l.reconcile(ctx, r, state, Window{})

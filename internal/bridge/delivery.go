@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,11 +76,11 @@ type record struct {
 
 // read makes a record of what the ledger gives.
 func (d *delivery) read(due ledger.Due) (*record, error) {
-	var fields map[string]string
-	if err := json.Unmarshal(due.Fields, &fields); err != nil {
+	fields, err := decodeFields(due.Fields)
+	if err != nil {
 		return nil, fmt.Errorf("reading the fields of record %d: %w", due.ID, err)
 	}
-	return d.record(due, sink.FieldsOf(fields)), nil
+	return d.record(due, fields), nil
 }
 
 func (d *delivery) record(due ledger.Due, fields sink.Fields) *record {

@@ -15,6 +15,7 @@ type handed struct {
 	mu      sync.Mutex
 	records []*record // in order of landing, without a gap
 	spilt   bool      // some have landed since that are not here
+	gone    int       // how many were taken
 	taken   chan struct{}
 }
 
@@ -24,9 +25,11 @@ const (
 	handedMost = 1500
 	// roomFor is what a landing leaves room for, see makeRoom.
 	roomFor = 1000
-	// roomWait is how long capture lets delivery catch up. It never waits longer: a
-	// slow gate must not keep rows from being landed.
-	roomWait = 50 * time.Millisecond
+	// Capture lets delivery catch up as long as that takes roomLeast records in
+	// each roomWindow, a thousand a second. It waits for no slower gate: what is
+	// landed is safe, whatever becomes of the source.
+	roomWindow = 250 * time.Millisecond
+	roomLeast  = 250
 )
 
 // hand takes what a landing has written. It is called in order of landing.
@@ -60,6 +63,7 @@ func (h *handed) take(above int64) (records []*record, spilt bool) {
 	}
 	n := min(len(h.records), fetchPage)
 	records, h.records = h.records[:n:n], h.records[n:]
+	h.gone += n
 	notify(h.taken)
 	return records, h.spilt && n == 0
 }
@@ -72,22 +76,33 @@ func (h *handed) restart() {
 	h.records, h.spilt = nil, false
 }
 
-// makeRoom lets the conductor catch up with what has landed, for a moment.
+// makeRoom lets the conductor catch up with what has landed, if it is fast.
 func (d *delivery) makeRoom(ctx context.Context) {
 	h := &d.fresh
-	full := func() bool {
+	look := func() (full bool, gone int) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return !h.spilt && len(h.records) > handedMost-roomFor
+		return !h.spilt && len(h.records) > handedMost-roomFor, h.gone
 	}
-	timeout := time.NewTimer(roomWait)
-	defer timeout.Stop()
-	for full() {
+	full, since := look()
+	if !full {
+		return
+	}
+	window := time.NewTicker(roomWindow)
+	defer window.Stop()
+	for {
 		select {
 		case <-h.taken:
-		case <-timeout.C:
-			return
+		case <-window.C:
+			_, gone := look()
+			if gone-since < roomLeast {
+				return
+			}
+			since = gone
 		case <-ctx.Done():
+			return
+		}
+		if full, _ := look(); !full {
 			return
 		}
 	}

@@ -108,6 +108,19 @@ func (l *lander) readHeld(ctx context.Context, r Reader, state *capture.State) (
 	return l.Save(ctx, *state)
 }
 
+// dropHeld ends what is held of a table that is no longer there.
+func (l *lander) dropHeld(ctx context.Context, state capture.State) error {
+	for {
+		held, err := l.b.Ledger.Held(ctx, l.s.Name, l.s.Table, 0, existPage)
+		if err != nil || len(held) == 0 {
+			return err
+		}
+		if err := l.write(ctx, encodeState(state), &sifted{changes: l.judge(held, nil, nil)}); err != nil {
+			return err
+		}
+	}
+}
+
 // rowsOf reads the rows of held records, by their keys. unread are those that
 // another session holds locked: these are not gone, and the next run will tell.
 func rowsOf(ctx context.Context, sess capture.Session, held []ledger.HeldRecord) (rows map[string]sources.Row, unread map[string]bool, err error) {

@@ -1,9 +1,12 @@
 package bridge
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"parkbridge/internal/ledger"
 	"parkbridge/mapping"
@@ -110,6 +113,43 @@ func encodeFields(fields sink.Fields) []byte {
 		b = sources.AppendJSON(append(sources.AppendJSON(b, f.Name), ':'), f.Value)
 	}
 	return append(b, '}')
+}
+
+// decodeFields reads what encodeFields writes, and any other JSON object of texts.
+func decodeFields(b []byte) (sink.Fields, error) {
+	if fields, ok := plainFields(string(b)); ok {
+		return fields, nil
+	}
+	var fields map[string]string
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil, err
+	}
+	return sink.FieldsOf(fields), nil
+}
+
+// plainFields reads an object of sorted names and texts in which nothing is
+// escaped; ok is false for any other.
+func plainFields(s string) (fields sink.Fields, ok bool) {
+	if !utf8.ValidString(s) || strings.ContainsRune(s, '\\') {
+		return nil, false
+	}
+	fields = make(sink.Fields, 0, strings.Count(s, `":"`)+2)
+	for first := true; ; first = false {
+		open := `,"`
+		if first {
+			open = `{"`
+		}
+		name, rest, named := strings.Cut(strings.TrimPrefix(s, open), `":"`)
+		value, after, ended := strings.Cut(rest, `"`)
+		if !strings.HasPrefix(s, open) || !named || !ended || strings.Contains(name, `"`) || value == "" ||
+			(!first && fields[len(fields)-1].Name >= name) || strings.ContainsFunc(name+value, unicode.IsControl) {
+			return nil, false
+		}
+		fields = append(fields, sink.Part{Name: name, Value: value})
+		if s = after; s == "}" {
+			return fields, true
+		}
+	}
 }
 
 // day is the day of an operate_time in the source's zone; "" where it is none.

@@ -81,13 +81,13 @@ func wasNotReady(r ledger.Record) bool {
 }
 
 func (b *Bridge) readAgain(ctx context.Context, s *Source, r ledger.Record, missing []string) (page sources.Page, there bool, err error) {
-	if s.Series != nil && len(r.Columns) == 0 {
+	if s.Series != nil && wasNotReady(r) {
 		tables, err := b.Ledger.Tables(ctx, s.Name)
 		if err != nil || slices.ContainsFunc(tables, func(t ledger.TableMark) bool { return t.Table == r.Table && t.Generation > r.Generation }) {
 			return page, false, err // the table was filled anew, and its keys are given to others
 		}
 	}
-	page, there, err = s.again(ctx, r)
+	page, there, err = s.again(ctx, r, !wasNotReady(r))
 	if err != nil && len(r.Columns) > 0 && missing != nil {
 		return page, false, fmt.Errorf("the mapping now needs %s, which was not stored, so the row must be read again: %w", strings.Join(missing, ", "), err)
 	}
@@ -98,8 +98,9 @@ func (b *Bridge) readAgain(ctx context.Context, s *Source, r ledger.Record, miss
 }
 
 // again reads a record's row again; ok is false where it is gone, with its table or
-// because the table was emptied and another row has its key.
-func (s *Source) again(ctx context.Context, r ledger.Record) (page sources.Page, ok bool, err error) {
+// because the table was emptied and another row has its key. unchanged says that
+// what is stored of the row tells.
+func (s *Source) again(ctx context.Context, r ledger.Record, unchanged bool) (page sources.Page, ok bool, err error) {
 	if s.Series == nil {
 		reader, _, err := s.connected(ctx)
 		if err != nil {
@@ -125,7 +126,7 @@ func (s *Source) again(ctx context.Context, r ledger.Record) (page sources.Page,
 		return page, false, err
 	}
 	for i, name := range page.Columns {
-		if was, stored := r.Columns[name]; stored && was != page.Rows[0].Values[i] && s.Series.Pattern.Wraps {
+		if was, stored := r.Columns[name]; unchanged && stored && was != page.Rows[0].Values[i] && s.Series.Pattern.Wraps {
 			return page, false, nil
 		}
 	}

@@ -259,7 +259,9 @@ func (r *seriesRun) member(t ledger.TableMark) (*member, error) {
 		if r.state.From != "" && t.Period == r.state.First {
 			poller.Start = r.state.From
 		}
-		m = &member{Source: &Source{Name: s.Name, Table: t.Table, Location: s.Location, Program: s.Program, Poller: &poller}}
+		m = &member{Source: &Source{
+			Name: s.Name, Table: t.Table, Location: s.Location, Program: s.Program, ReadyTimeout: s.ReadyTimeout, Poller: &poller,
+		}}
 		x.members[name] = m
 	}
 	m.mark, m.period = t, period
@@ -342,6 +344,10 @@ func (r *seriesRun) plan(ctx context.Context) (members []*member, err error) {
 	for _, at := range r.there {
 		there[at.Table] = true
 	}
+	held, err := r.held(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, at := range r.upto() {
 		if at.Period.Before(r.first) {
 			continue
@@ -361,7 +367,7 @@ func (r *seriesRun) plan(ctx context.Context) (members []*member, err error) {
 				return nil, err
 			}
 		}
-		if !t.ClosedAt.IsZero() {
+		if !t.ClosedAt.IsZero() && !held[t.Table] {
 			continue
 		}
 		m, err := r.member(*t)
@@ -371,8 +377,17 @@ func (r *seriesRun) plan(ctx context.Context) (members []*member, err error) {
 		members = append(members, m)
 	}
 	for i := range r.known {
-		if t := &r.known[i]; !there[t.Table] && t.GoneAt.IsZero() && t == r.last(t.Table) {
+		t := &r.known[i]
+		if there[t.Table] || t != r.last(t.Table) {
+			continue
+		}
+		if t.GoneAt.IsZero() {
 			if err := r.gone(ctx, t); err != nil {
+				return nil, err
+			}
+		}
+		if held[t.Table] {
+			if err := r.dropHeld(ctx, *t); err != nil {
 				return nil, err
 			}
 		}
@@ -389,6 +404,32 @@ func compareText(a, b string) int {
 		return 1
 	}
 	return 0
+}
+
+// held gives the tables that have held records; none where none can have.
+func (r *seriesRun) held(ctx context.Context) (map[string]bool, error) {
+	if r.s.Program.Condition() == "" && r.s.noneHeld {
+		return nil, nil
+	}
+	held, err := r.b.Ledger.HeldTables(ctx, r.s.Name)
+	r.s.noneHeld = err == nil && len(held) == 0
+	return held, err
+}
+
+// dropHeld ends what is held of a table that is no longer there.
+func (r *seriesRun) dropHeld(ctx context.Context, t ledger.TableMark) error {
+	m, err := r.member(t)
+	if err != nil {
+		return err
+	}
+	l, state, err := r.lander(m)
+	if err != nil {
+		return err
+	}
+	err = l.dropHeld(ctx, state)
+	m.mark.Mark = l.mark
+	r.store(m.mark)
+	return err
 }
 
 // gone notes, and tells once, that a table is no longer there. That is no error:

@@ -191,7 +191,7 @@ func (s *settler) settle(settlements []ledger.Settlement, state *ledger.SinkStat
 			return err
 		}
 		s.d.lose(lost)
-		settlements = slices.DeleteFunc(settlements, func(x ledger.Settlement) bool { return x.Source == lost.Source && !x.Reopen })
+		settlements = slices.DeleteFunc(slices.Clone(settlements), func(x ledger.Settlement) bool { return x.Source == lost.Source && !x.Reopen })
 	}
 }
 

@@ -30,14 +30,12 @@ type App struct {
 	Ledger *ledger.Ledger
 	Bridge *bridge.Bridge
 
-	client  *sink.Client
-	openers []*opener
+	client *sink.Client
 }
 
-// New wires the sources named, or all where none is. reads says that the
-// caller is about to read them: then connecting begins beside the opening of the
-// ledger, and a ledger that is not there is made.
-func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log *slog.Logger, reads bool, names ...string) (*App, error) {
+// New wires the sources named, or all where none is. A ledger that is not
+// there is made only where mayCreate says so.
+func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log *slog.Logger, mayCreate bool, names ...string) (*App, error) {
 	a := &App{Config: cfg}
 	var err error
 	if a.client, err = sink.New(cfg.Sink); err != nil {
@@ -47,16 +45,11 @@ func New(ctx context.Context, cfg *config.Config, drivers sources.Registry, log 
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		if len(names) == 0 || slices.Contains(names, s.Name) {
-			o := &opener{cfg: cfg, source: s, drivers: drivers}
-			a.openers = append(a.openers, o)
-			wired = append(wired, source(s, o))
-			if reads && s.Series == nil {
-				o.begin(ctx)
-			}
+			wired = append(wired, source(cfg, s, drivers))
 		}
 	}
-	if a.Ledger, err = ledger.Open(ctx, cfg.Ledger, time.Now, reads); err != nil {
-		return nil, errors.Join(err, a.closeOpeners())
+	if a.Ledger, err = ledger.Open(ctx, cfg.Ledger, time.Now, mayCreate); err != nil {
+		return nil, err
 	}
 	if a.Ledger.Created {
 		log.Info("there was no ledger; made a new one", "file", a.Ledger.Path())
@@ -88,7 +81,7 @@ func (a *App) Reconcile(ctx context.Context, s *bridge.Source, w bridge.Window, 
 	return result, a.Config.Wrap(err)
 }
 
-func source(s *config.Source, o *opener) *bridge.Source {
+func source(cfg *config.Config, s *config.Source, drivers sources.Registry) *bridge.Source {
 	table := s.Table
 	if table == "" {
 		table = "query"
@@ -96,16 +89,22 @@ func source(s *config.Source, o *opener) *bridge.Source {
 	out := &bridge.Source{
 		Name: s.Name, Table: table, Shape: s.Shape(), Location: s.Location, Program: s.Program, ReadyTimeout: s.ReadyTimeout, Reconcile: s.ReconcileCron,
 		Poller: &capture.Poller{Config: s.Capture, PageSize: s.PageSize, Start: s.Start},
-		Open:   o.open,
+		Open: func(ctx context.Context) (bridge.Reader, error) {
+			r, err := sources.Open(ctx, drivers, s.Config, s.Program.Needs())
+			if err != nil {
+				return nil, cfg.Wrap(err)
+			}
+			return &typed{Reader: bridge.Table(r), check: r.CheckTypes, now: time.Now}, nil
+		},
 	}
 	if s.Series != nil {
 		out.Open = nil
 		out.Series = &bridge.Series{Pattern: s.Series, Open: func(ctx context.Context) (bridge.Tables, error) {
-			t, err := sources.OpenTables(ctx, o.drivers, s.Config, s.Program.Needs())
+			t, err := sources.OpenTables(ctx, drivers, s.Config, s.Program.Needs())
 			if err != nil {
-				return nil, o.cfg.Wrap(err)
+				return nil, cfg.Wrap(err)
 			}
-			return tables{t, o.cfg}, nil
+			return tables{t, cfg}, nil
 		}}
 	}
 	return out
@@ -157,14 +156,7 @@ func (a *App) Close() error {
 		errs = append(errs, s.Close())
 	}
 	a.client.Close()
-	return errors.Join(append(errs, a.closeOpeners(), a.Ledger.Close())...)
-}
-
-func (a *App) closeOpeners() (err error) {
-	for _, o := range a.openers {
-		err = errors.Join(err, o.close())
-	}
-	return err
+	return errors.Join(append(errs, a.Ledger.Close())...)
 }
 
 // Logger makes the logger that the config asks for, and what closes it.

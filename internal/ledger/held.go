@@ -38,6 +38,21 @@ func (l *Ledger) Held(ctx context.Context, source, table string, after int64, li
 	return out, nil
 }
 
+// HeldTables gives the tables of a source that have held records.
+func (l *Ledger) HeldTables(ctx context.Context, source string) (map[string]bool, error) {
+	out := map[string]bool{}
+	err := each(ctx, l.read, func(rows *sql.Rows) error {
+		var table string
+		err := rows.Scan(&table)
+		out[table] = true
+		return err
+	}, "SELECT table_name FROM origin WHERE source = ? AND EXISTS (SELECT 1 FROM record WHERE origin_id = origin.id AND state = 'held' AND "+special+")", source)
+	if err != nil {
+		return nil, fmt.Errorf("looking for held records of source %s: %w", source, err)
+	}
+	return out, nil
+}
+
 // held brings a held record up to date: it is pending or invalid now, or still
 // held, with the hash of the row as it is.
 func (w *writing) held(ctx context.Context, c *Change, out *Landed) error {

@@ -309,21 +309,22 @@ func (l *Ledger) tx(ctx context.Context, f func(*sql.Conn) error) error { return
 func (l *Ledger) txThen(ctx context.Context, f func(*sql.Conn) error, then func()) error {
 	l.order.Lock()
 	defer l.order.Unlock()
-	if _, err := l.stmts.begin.ExecContext(ctx); err != nil {
-		return classed(err)
-	}
 	open := true
 	defer func() {
 		if open {
-			// It fails where SQLite has undone all by itself. Were something left of the
+			// Also where BEGIN says that it was cancelled, for it may have begun all the
+			// same. It fails where there is nothing to undo. Were something left of the
 			// transaction, the next one could not begin.
 			_, _ = l.write.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		}
 	}()
+	if _, err := l.stmts.begin.ExecContext(ctx); err != nil {
+		return classed(err)
+	}
 	if err := f(l.write); err != nil {
 		return classed(err)
 	}
-	if _, err := l.stmts.commit.ExecContext(ctx); err != nil {
+	if _, err := l.stmts.commit.ExecContext(context.WithoutCancel(ctx)); err != nil {
 		return classed(err)
 	}
 	open = false
