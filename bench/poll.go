@@ -20,8 +20,12 @@ import (
 	"parkbridge/sources/sqlite"
 )
 
-// polls is how many empty polls are measured.
-const polls = 2000
+const (
+	// polls is how many empty polls are measured.
+	polls = 1000
+	// rhythm is how often.
+	rhythm = 10 * time.Millisecond
+)
 
 // empty measures a poll that finds nothing new in a large table, in this
 // process, beside the bare query of a page above the last row.
@@ -93,6 +97,7 @@ func (s *site) seeks(ctx context.Context) (took []float64, err error) {
 	}
 	defer stmt.Close()
 	for range polls {
+		pause(ctx, rhythm) // as the daemon's polls, which find caches and processor as cold
 		at := time.Now()
 		if err := s.seek(ctx, stmt); err != nil {
 			return nil, err
@@ -127,15 +132,15 @@ type stopwatch struct {
 
 const nothingNew = "a run found nothing new"
 
-// Next is asked when a poll begins; the next is ten milliseconds from now. One
-// that comes too early for the last one's end is skipped.
+// Next is asked when a poll begins; the next is a rhythm from now. One that comes
+// too early for the last one's end is skipped.
 func (w *stopwatch) Next(now time.Time) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.running {
 		w.begun, w.running = time.Now(), true
 	}
-	return now.Add(10 * time.Millisecond)
+	return now.Add(rhythm)
 }
 
 // Enabled asks for every line.
