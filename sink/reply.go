@@ -64,13 +64,15 @@ const maxRetryAfter = time.Hour
 // readReply judges an answer. The body's code alone decides, text or number;
 // the HTTP status counts only where no code can be read.
 func readReply(status int, header http.Header, body []byte, now time.Time) Reply {
+	var r struct {
+		Code    scalar `json:"code"`
+		Message scalar `json:"message"`
+		Hint    scalar `json:"hint"`
+		SeqNo   scalar `json:"seqno"`
+	}
 	reply := Reply{HTTPStatus: status}
 	body = bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf"))
-	r, plain := plainAnswer(body)
-	err := error(nil)
-	if !plain {
-		err = json.Unmarshal(body, &r)
-	}
+	err := json.Unmarshal(body, &r)
 	if err == nil {
 		reply.Code, reply.Message, reply.Hint, reply.SeqNo = string(r.Code), string(r.Message), string(r.Hint), string(r.SeqNo)
 	}
@@ -113,71 +115,6 @@ func judge(code, hint string) Outcome {
 		return Refused
 	}
 	return Retry
-}
-
-// body is what is read of an answer.
-type body struct {
-	Code    scalar `json:"code"`
-	Message scalar `json:"message"`
-	Hint    scalar `json:"hint"`
-	SeqNo   scalar `json:"seqno"`
-}
-
-// plainAnswer reads an answer as the platform writes it: one object of these
-// members, each a text without escapes, a whole number or null. ok is false for
-// any other.
-func plainAnswer(b []byte) (r body, ok bool) {
-	s := string(b)
-	for first := true; ; first = false {
-		open := `,"`
-		if first {
-			open = `{"`
-		}
-		name, rest, named := strings.Cut(strings.TrimPrefix(s, open), `":`)
-		if !strings.HasPrefix(s, open) || !named {
-			return body{}, false
-		}
-		var to *scalar
-		switch name {
-		case "code":
-			to = &r.Code
-		case "message":
-			to = &r.Message
-		case "hint":
-			to = &r.Hint
-		case "seqno":
-			to = &r.SeqNo
-		default:
-			return body{}, false
-		}
-		if s, ok = plainScalar(rest, to); !ok {
-			return body{}, false
-		}
-		if s == "}" {
-			return r, true
-		}
-	}
-}
-
-// plainScalar reads a value from the beginning of a text, and gives what is left.
-func plainScalar(s string, to *scalar) (rest string, ok bool) {
-	if rest, ok = strings.CutPrefix(s, `"`); ok {
-		text, rest, ended := strings.Cut(rest, `"`)
-		for i := range len(text) {
-			if text[i] < ' ' || text[i] == '\\' {
-				return "", false
-			}
-		}
-		*to = scalar(strings.TrimSpace(text))
-		return rest, ended && utf8.ValidString(text)
-	}
-	if rest, ok = strings.CutPrefix(s, "null"); ok {
-		*to = ""
-		return rest, true
-	}
-	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
-	*to = scalar(s[:digits])
-	return s[digits:], digits == 1 || (digits > 1 && s[0] != '0')
 }
 
 // scalar is a JSON string or number as text; anything else is "".
