@@ -127,19 +127,7 @@ func (r *rule) future(t, now time.Time, v sources.Value, text string) error {
 		text = v.Text
 	}
 	return fmt.Errorf("%s lies more than %s after the row was read at %s; check the clock that wrote it, or raise the source's max_future%s",
-		meaning(text, "", t.In(r.loc)), shortDuration(r.maxFuture), now.In(r.loc).Format("2006-01-02 15:04:05"), r.orOmit())
-}
-
-// shortDuration writes a duration as the config does: 24h, not 24h0m0s.
-func shortDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+		meaning(text, "", t.In(r.loc)), sources.ShortDuration(r.maxFuture), now.In(r.loc).Format("2006-01-02 15:04:05"), r.orOmit())
 }
 
 // advised adds to a problem with a time what can be done about it.

@@ -195,3 +195,15 @@ var ErrBusy = errors.New("the database is busy")
 // ErrLocked is the [ErrBusy] of an engine that would have had to wait for a
 // session that holds rows locked.
 var ErrLocked = fmt.Errorf("%w: another session holds rows of it locked", ErrBusy)
+
+// ShortDuration writes a duration as a config does: 24h, not 24h0m0s.
+func ShortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

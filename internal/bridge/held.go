@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"parkbridge/internal/capture"
@@ -27,8 +26,9 @@ const (
 // readied is content for a row that may not be ready: that has no content yet,
 // and its record is held.
 func (l *lander) readied(c candidate, revision, generation int) (sink.Fields, ledger.Content) {
-	fields, content := l.content(c, revision, generation)
-	return l.s.awaited(c.row.Values, l.origin(revision, generation), fields, content)
+	from := l.origin(revision, generation)
+	fields, content := l.content(c, from)
+	return l.s.awaited(c.row.Values, from, fields, content)
 }
 
 // awaited leaves of a row that is not ready its hash and its day alone: what else
@@ -171,7 +171,7 @@ func (l *lander) judge(held []ledger.HeldRecord, rows map[string]sources.Row, un
 		}
 		change := l.compareHeld(c, k)
 		if (change == nil || change.To.Held) && l.s.expired(h.FirstSeenAt, l.b.Now()) {
-			_, content := l.content(c, h.Revision, h.Generation)
+			_, content := l.content(c, l.origin(h.Revision, h.Generation))
 			content.Mapped = l.s.tooLate()
 			change = &ledger.Change{ID: h.ID, Was: h.Hash, Key: h.Key, Held: true, To: &content}
 		}
@@ -190,7 +190,7 @@ func gone() ledger.Mapped {
 // tooLate is what becomes of a row that was not ready in time.
 func (s *Source) tooLate() ledger.Mapped {
 	return ledger.Mapped{Problems: []ledger.Problem{{Field: mapping.FieldReady, Problem: fmt.Sprintf(
-		"%s was not true within %s (ready_timeout); once it is, say records retry; records retry --force sends the row as it is", s.Program.Condition(), hours(s.readyTimeout()))}}}
+		"%s was not true within %s (ready_timeout); once it is, say records retry; records retry --force sends the row as it is", s.Program.Condition(), sources.ShortDuration(s.readyTimeout()))}}}
 }
 
 func (s *Source) readyTimeout() time.Duration {
@@ -202,18 +202,6 @@ func (s *Source) readyTimeout() time.Duration {
 
 // expired reports that a row first seen at a time has had its time to be ready.
 func (s *Source) expired(seen, now time.Time) bool { return !now.Before(seen.Add(s.readyTimeout())) }
-
-// hours writes a duration without the minutes and seconds that it does not have.
-func hours(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
 
 // reopened notes records that a landing has made pending again, where there is no
 // later sweep to find them.

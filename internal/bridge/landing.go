@@ -210,7 +210,7 @@ func (l *lander) compare(c candidate, k ledger.Known) (row *ledger.New, fields s
 	case k.Hash == c.hash: // what was changed is as it was again
 		return nil, nil, change
 	case (k.State != ledger.Invalid || k.Generation > l.generation) && otherRow(k, c.identity):
-		_, content := l.content(c, 0, k.Generation+1)
+		_, content := l.content(c, l.origin(0, k.Generation+1))
 		content.Mapped = ledger.Mapped{Problems: []ledger.Problem{{Field: "key", Problem: fmt.Sprintf(
 			"the key was given to another row: record %d has it, and was read with another operate_time or parking_serial; "+
 				"if this is a release of its own, let flow_no tell the two apart and retry it, else dismiss it", k.ID)}}}
@@ -250,8 +250,8 @@ func otherRow(k ledger.Known, identity string) bool {
 }
 
 // content maps a row.
-func (l *lander) content(c candidate, revision, generation int) (sink.Fields, ledger.Content) {
-	fields, content := l.mapper.mapped(c.row.Values, l.origin(revision, generation))
+func (l *lander) content(c candidate, from mapping.Origin) (sink.Fields, ledger.Content) {
+	fields, content := l.mapper.mapped(c.row.Values, from)
 	content.Columns, content.Hash, content.Identity = sources.EncodeRow(l.mapper.columns, c.row.Values), c.hash, c.identity
 	return fields, content
 }

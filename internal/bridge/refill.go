@@ -29,7 +29,7 @@ func (l *lander) refilled(c candidate, k ledger.Known) bool {
 		return k.Identity != c.identity
 	}
 	// The mapping has changed since; the day of the release has not.
-	_, content := l.content(c, 0, l.generation)
+	_, content := l.content(c, l.origin(0, l.generation))
 	return k.Day == "" || content.Day != k.Day
 }
 

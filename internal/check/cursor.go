@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"parkbridge/internal/capture"
 	"parkbridge/sources"
@@ -98,7 +97,7 @@ func (s *source) checkCursor(ctx context.Context) {
 	head := fmt.Sprintf("%s is of class %s (%s)", name, class, class.Why)
 	switch {
 	case !class.Server:
-		s.ok("cursor", "%s; rule lookback: the last %s below the mark are read again once a minute, and reconcile compares %s", head, short(s.Capture.Lookback), short(s.Capture.Reconcile.Window))
+		s.ok("cursor", "%s; rule lookback: the last %s below the mark are read again once a minute, and reconcile compares %s", head, sources.ShortDuration(s.Capture.Lookback), sources.ShortDuration(s.Capture.Reconcile.Window))
 		s.checkForms()
 		return
 	case class.Serial:
@@ -110,22 +109,10 @@ func (s *source) checkCursor(ctx context.Context) {
 	case err != nil:
 		s.fail("cursor", Database, do("see what the message says"), "%v", err)
 	case evidence.None != "":
-		s.warn("cursor", s.evidenceDo(evidence.None), "%s; rule settle: a row may take %s from its insert to its commit, because %s", head, short(s.Capture.Settle), evidence.None)
+		s.warn("cursor", s.evidenceDo(evidence.None), "%s; rule settle: a row may take %s from its insert to its commit, because %s", head, sources.ShortDuration(s.Capture.Settle), evidence.None)
 	default:
 		s.ok("cursor", "%s; rule transactions: what an open one may still insert is read again until it has ended", head)
 	}
-}
-
-// short writes a length of time as a config does: 24h and not 24h0m0s.
-func short(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 func (s *source) evidence(ctx context.Context) (e sources.Evidence, err error) {

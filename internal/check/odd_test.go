@@ -116,10 +116,10 @@ func TestEvidenceDo(t *testing.T) {
 	require.Equal(t, []string{"USE master;", "GRANT VIEW SERVER STATE TO [lot];"}, s.evidenceDo("the account has no VIEW SERVER STATE permission")[1:])
 	require.Equal(t, "GRANT VIEW SERVER PERFORMANCE STATE TO [lot];", s.evidenceDo("the account has no VIEW SERVER PERFORMANCE STATE permission")[2])
 	require.Contains(t, s.evidenceDo("the server is a standby")[0], "read from the server that the parking system writes to")
-	require.Equal(t, "24h", short(24*time.Hour))
-	require.Equal(t, "10m", short(10*time.Minute))
-	require.Equal(t, "1h30m", short(90*time.Minute))
-	require.Equal(t, "1m30s", short(90*time.Second))
+	require.Equal(t, "24h", sources.ShortDuration(24*time.Hour))
+	require.Equal(t, "10m", sources.ShortDuration(10*time.Minute))
+	require.Equal(t, "1h30m", sources.ShortDuration(90*time.Minute))
+	require.Equal(t, "1m30s", sources.ShortDuration(90*time.Second))
 }
 
 // What is said of the ledger in every state it can be in.
