@@ -53,8 +53,14 @@ func (l *Ledger) owned(ctx context.Context, q DueQuery) ([]string, error) {
 	return names, nil
 }
 
-// noBackoff is later than any next_attempt_at.
-const noBackoff = "9999"
+// backoffUntil is what a next_attempt_at must not be above for its backoff to have
+// ended at a time; at the zero time every one has.
+func backoffUntil(at time.Time) string {
+	if at.IsZero() {
+		return "9999"
+	}
+	return stamp(at)
+}
 
 const dueColumns = `SELECT r.id, o.source, r.content_hash, p.fields, COALESCE(l.park_uuid, ''), COALESCE(r.flow_no, ''), COALESCE(r.parking_serial, ''), r.attempts, r.code, COALESCE(r.last_attempt_at, '')
 	FROM record r CROSS JOIN origin o ON o.id = r.origin_id CROSS JOIN payload p ON p.id = r.id LEFT JOIN lot l ON l.id = r.lot_id `
@@ -63,14 +69,6 @@ const dueColumns = `SELECT r.id, o.source, r.content_hash, p.fields, COALESCE(l.
 // earlier one of the same lot and parking serial is pending and cannot be sent
 // now.
 func (l *Ledger) Due(ctx context.Context, q DueQuery) ([]Due, error) {
-	now := noBackoff
-	if !q.Now.IsZero() {
-		now = stamp(q.Now)
-	}
-	sweep := noBackoff
-	if !q.SweepStart.IsZero() {
-		sweep = stamp(q.SweepStart)
-	}
 	sourceList, unordered, err := l.lists(ctx, q)
 	if err != nil {
 		return nil, err
@@ -80,7 +78,7 @@ func (l *Ledger) Due(ctx context.Context, q DueQuery) ([]Due, error) {
 		AND (r.parking_serial IN (SELECT value FROM json_each(?)) OR NOT EXISTS (
 			SELECT 1 FROM record e WHERE e.state = 'pending' AND e.parking_serial = r.parking_serial AND e.lot_id = r.lot_id AND e.id < r.id
 			AND ((e.attempts > 0 AND e.next_attempt_at > ?) OR e.origin_id NOT IN `+ofSources+`)))
-		ORDER BY r.id LIMIT ?`, q.AfterID, now, sourceList, unordered, sweep, sourceList, q.Limit)
+		ORDER BY r.id LIMIT ?`, q.AfterID, backoffUntil(q.Now), sourceList, unordered, backoffUntil(q.SweepStart), sourceList, q.Limit)
 }
 
 // ofSources are the origins of a JSON list of sources.
@@ -93,13 +91,9 @@ func (l *Ledger) Waiting(ctx context.Context, q DueQuery) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	sweep := noBackoff
-	if !q.SweepStart.IsZero() {
-		sweep = stamp(q.SweepStart)
-	}
 	var some bool
 	err = l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM record WHERE state = 'pending' AND (next_attempt_at > ? OR origin_id NOT IN `+ofSources+`))`,
-		sweep, sourceList).Scan(&some)
+		backoffUntil(q.SweepStart), sourceList).Scan(&some)
 	if err != nil {
 		return false, fmt.Errorf("looking for records that wait: %w", classed(err))
 	}

@@ -125,10 +125,9 @@ func (l *Ledger) connect(ctx context.Context, cfg Config) error {
 	if l.write, err = l.db.Conn(ctx); err != nil {
 		return err
 	}
-	if l.read, err = sql.Open("sqlite", sources.FileURI(string(cfg.DSN), "_pragma=query_only(1)", "_pragma=busy_timeout(10000)", "_pragma=cache_size(-512)")); err != nil {
+	if l.read, err = openReader(string(cfg.DSN)); err != nil {
 		return err
 	}
-	l.read.SetMaxOpenConns(2)
 	if err := l.verify(ctx); err != nil {
 		return err
 	}
@@ -147,6 +146,15 @@ func openWriter(dsn string) (*sql.DB, error) {
 		"_pragma=wal_autocheckpoint(4000)")) // 16 MB: a page that is written again and again is copied once
 	if err == nil {
 		db.SetMaxOpenConns(1)
+	}
+	return db, err
+}
+
+// openReader opens connections that only read.
+func openReader(dsn string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", sources.FileURI(dsn, "_pragma=query_only(1)", "_pragma=busy_timeout(10000)", "_pragma=cache_size(-512)"))
+	if err == nil {
+		db.SetMaxOpenConns(2)
 	}
 	return db, err
 }

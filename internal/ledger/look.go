@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -28,7 +27,7 @@ func Look(ctx context.Context, cfg Config, now func() time.Time) (*Ledger, error
 	}
 	// The file itself is opened for writing, so that the last to close it tidies up
 	// what a write-ahead log leaves.
-	db, err := sql.Open("sqlite", sources.FileURI(string(cfg.DSN), "_pragma=query_only(1)", "_pragma=busy_timeout(10000)"))
+	db, err := openReader(string(cfg.DSN))
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger %s: %w", path, err)
 	}

@@ -22,13 +22,14 @@ type statements struct {
 	all               []*sql.Stmt
 }
 
-// prepareWrite readies the statements that write, and prepareRead those that
-// read. They must be closed, or SQLite keeps the connection.
-func (s *statements) prepareWrite(ctx context.Context, write *sql.Conn) (err error) {
-	for _, one := range []struct {
-		stmt  **sql.Stmt
-		query string
-	}{
+// prepared is a statement and its text.
+type prepared struct {
+	stmt  **sql.Stmt
+	query string
+}
+
+func (s *statements) prepareWrite(ctx context.Context, write *sql.Conn) error {
+	return s.prepare(ctx, write, []prepared{
 		{&s.begin, "BEGIN IMMEDIATE"},
 		{&s.commit, "COMMIT"},
 		{&s.record, insertRecord},
@@ -41,21 +42,20 @@ func (s *statements) prepareWrite(ctx context.Context, write *sql.Conn) (err err
 		{&s.lease, leaseToken},
 		{&s.runDelivered, countDelivered},
 		{&s.sink, updateSink},
-	} {
-		if *one.stmt, err = write.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // close does
-			return err
-		}
-		s.all = append(s.all, *one.stmt)
-	}
-	return nil
+	})
 }
 
-func (s *statements) prepareRead(ctx context.Context, read *sql.DB) (err error) {
-	for _, one := range []struct {
-		stmt  **sql.Stmt
-		query string
-	}{{&s.leaseRead, leaseToken}, {&s.mark, readMark}} {
-		if *one.stmt, err = read.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // close does
+func (s *statements) prepareRead(ctx context.Context, read *sql.DB) error {
+	return s.prepare(ctx, read, []prepared{{&s.leaseRead, leaseToken}, {&s.mark, readMark}})
+}
+
+// prepare readies statements. They must be closed, or SQLite keeps the connection.
+func (s *statements) prepare(ctx context.Context, db interface {
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}, all []prepared,
+) (err error) {
+	for _, one := range all {
+		if *one.stmt, err = db.PrepareContext(ctx, one.query); err != nil { //nolint:sqlclosecheck // close does
 			return err
 		}
 		s.all = append(s.all, *one.stmt)
