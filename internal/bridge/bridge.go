@@ -391,13 +391,8 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 	if err != nil {
 		return position, err
 	}
-	if mark.Shape != nil {
-		if key, _, _ := mark.Shape.Changed(s.Shape); key != "" {
-			state.Started = false // its positions mean nothing any more
-		}
-	}
-	if mark.Server != "" && mark.Server != server {
-		state.Started = false
+	if s.fits(mark) != nil || s.leads(mark, server) != nil {
+		state.Started = false // its positions mean nothing any more
 	}
 	sess, err := r.Session(ctx, false)
 	if err != nil {

@@ -77,8 +77,11 @@ func (s *settler) addState(state ledger.SinkState) {
 func (s *settler) hurry() {
 	s.mu.Lock()
 	s.urgent = s.news
+	tell := s.news
 	s.mu.Unlock()
-	notify(s.wake)
+	if tell {
+		notify(s.wake)
+	}
 }
 
 // flush returns when all that was added is written. ok is false where the

@@ -214,15 +214,9 @@ type fetched struct {
 func (p *poll) fetch(ctx context.Context, in sources.Range, size int, wait time.Duration) <-chan fetched {
 	out := make(chan fetched, 1)
 	go func() {
-		if wait > 0 {
-			timer := time.NewTimer(wait)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				out <- fetched{err: ctx.Err()}
-				return
-			}
+		if err := rest(ctx, wait); err != nil {
+			out <- fetched{err: err}
+			return
 		}
 		begun := time.Now()
 		page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Page(ctx, in, size) })
@@ -231,9 +225,8 @@ func (p *poll) fetch(ctx context.Context, in sources.Range, size int, wait time.
 	return out
 }
 
-// rest is how long the source is left alone after a page.
-func (c Config) rest(page fetched) time.Duration { return c.restAfter(len(page.page.Rows), page.begun) }
-
+// restAfter is how long the source is left alone after rows that were asked for at
+// a time.
 func (c Config) restAfter(rows int, begun time.Time) time.Duration {
 	wait := c.PagePause
 	if c.ReadLimit > 0 {
@@ -246,7 +239,15 @@ func (c Config) restAfter(rows int, begun time.Time) time.Duration {
 // Pause leaves the source alone after rows that were asked for at a time, as long
 // as the config says, or until ctx ends.
 func (c Config) Pause(ctx context.Context, rows int, begun time.Time) error {
-	timer := time.NewTimer(max(0, c.restAfter(rows, begun)))
+	return rest(ctx, c.restAfter(rows, begun))
+}
+
+// rest returns after a time, or with ctx's error when that ends.
+func rest(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -285,13 +286,13 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 		enough := z.limit > 0 && rows >= z.limit
 		next = nil
 		if page.Full && !enough && (z.more == nil || z.offline) {
-			next = p.fetch(ctx, z.Range, size, p.Config.rest(got))
+			next = p.fetch(ctx, z.Range, size, p.Config.restAfter(len(page.Rows), got.begun))
 		}
 		on, err := p.take(ctx, z, page)
 		switch {
 		case err == nil && on && page.Full && !enough && ctx.Err() == nil:
 			if next == nil {
-				next = p.fetch(ctx, z.Range, size, p.Config.rest(got))
+				next = p.fetch(ctx, z.Range, size, p.Config.restAfter(len(page.Rows), got.begun))
 			}
 			continue
 		case next != nil:
@@ -351,12 +352,8 @@ func patient[T any](ctx context.Context, read func() (T, error)) (T, error) {
 		if !errors.Is(err, sources.ErrBusy) {
 			return got, err
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return got, ctx.Err()
+		if err := rest(ctx, wait); err != nil {
+			return got, err
 		}
 	}
 	return read()
