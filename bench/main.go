@@ -131,9 +131,13 @@ func (b *bench) parse(args []string) error {
 	return nil
 }
 
-// build builds the programs, the product as `make build` does.
+// build builds the programs, the product as `make build` does where none is given.
 func (b *bench) build(ctx context.Context) error {
-	for _, program := range []string{"./cmd/parkbridge", "./bench/loop", "./bench/gate"} {
+	programs := []string{"./bench/loop", "./bench/gate"}
+	if b.product == "" {
+		programs = append(programs, "./cmd/parkbridge")
+	}
+	for _, program := range programs {
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.program(filepath.Base(program)), program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

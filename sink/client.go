@@ -14,14 +14,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+	"unicode"
 )
 
 // Config says where the gate is and who calls it.
@@ -103,8 +102,10 @@ func roots(file string) (*x509.CertPool, error) {
 type Client struct {
 	cfg Config
 	// transport is called without an http.Client around it, which would follow
-	// redirects: they are a captive portal's doing.
+	// redirects: they are a captive portal's doing. It is done with a request's
+	// body when it returns.
 	transport http.RoundTripper
+	proxy     *url.URL      // nil where there is none
 	request   *http.Request // what all calls have in common
 	between   string        // stands before each part's name
 	calls     sync.Pool     // of *call
@@ -116,16 +117,6 @@ type call struct {
 	wire  Fields
 	body  []byte
 	reply bytes.Buffer
-	// written tells that the transport has written the body, and so will not read
-	// from it any more.
-	written atomic.Bool
-	trace   httptrace.ClientTrace
-}
-
-func newCall() any {
-	c := &call{}
-	c.trace.WroteRequest = func(httptrace.WroteRequestInfo) { c.written.Store(true) }
-	return c
 }
 
 // maxReply is what is read of an answer; the platform's are a few hundred bytes.
@@ -134,23 +125,13 @@ const maxReply = 64 << 10
 // New makes a client. It fails where ca_file cannot be used.
 func New(cfg Config) (*Client, error) {
 	cfg.Defaults()
-	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // answers are a few hundred bytes
-		MaxIdleConns:          0,
-		MaxIdleConnsPerHost:   cfg.Concurrency, // fewer would reconnect for most calls
-		MaxConnsPerHost:       0,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   cfg.Timeout,
-		ExpectContinueTimeout: time.Second,
-	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if cfg.CAFile != "" {
 		pool, err := roots(cfg.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("ca_file %w", err)
 		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		conf.RootCAs = pool
 	}
 	request, err := http.NewRequest(http.MethodPost, cfg.URL, http.NoBody) //nolint:noctx // each call gets its own
 	if err != nil {
@@ -167,19 +148,55 @@ func New(cfg Config) (*Client, error) {
 		password, _ := user.Password()
 		request.SetBasicAuth(user.Username(), password)
 	}
-	return &Client{
-		cfg:       cfg,
-		transport: transport,
-		request:   request,
-		between:   "--" + boundary,
-		calls:     sync.Pool{New: newCall},
-		now:       time.Now,
-	}, nil
+	c := &Client{
+		cfg:     cfg,
+		request: request,
+		between: "--" + boundary,
+		calls:   sync.Pool{New: func() any { return &call{} }},
+		now:     time.Now,
+	}
+	if c.proxy, err = http.ProxyFromEnvironment(request); err != nil {
+		return nil, fmt.Errorf("the proxy that the environment names: %w", err)
+	}
+	if c.proxy == nil && isASCII(request.URL.Hostname()) {
+		c.transport = newDirect(request.URL, conf)
+	} else {
+		c.transport = &indirect{http.Transport{
+			Proxy:               http.ProxyURL(c.proxy),
+			TLSClientConfig:     conf,
+			DisableCompression:  true,            // answers are a few hundred bytes
+			MaxIdleConnsPerHost: cfg.Concurrency, // fewer would reconnect for most calls
+			IdleConnTimeout:     idleMost,
+			TLSHandshakeTimeout: cfg.Timeout,
+		}}
+	}
+	return c, nil
+}
+
+// indirect is net/http's transport, for a gate behind a proxy or with a name in
+// other letters than ASCII.
+type indirect struct{ http.Transport }
+
+// RoundTrip makes one call. The transport may read from the body after it has
+// returned, so the body is a copy.
+func (t *indirect) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return t.Transport.RoundTrip(req)
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // Close ends idle connections.
 func (c *Client) Close() {
-	if t, ok := c.transport.(*http.Transport); ok {
+	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
@@ -206,14 +223,10 @@ func (c *Client) wire(room, fields Fields) Fields {
 // answer that did not come is a Retry with the transport's error as message.
 func (c *Client) Send(ctx context.Context, fields Fields) Reply {
 	call := c.calls.Get().(*call) //nolint:forcetypeassert,errcheck // newCall makes no others
-	defer func() {
-		if call.written.Swap(false) {
-			c.calls.Put(call)
-		}
-	}()
+	defer c.calls.Put(call)
 	call.wire = c.wire(call.wire, fields)
 	call.body = c.encode(call.body[:0], call.wire)
-	ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(ctx, &call.trace), c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	req := c.request.WithContext(ctx)
 	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(call.body)), int64(len(call.body))

@@ -41,10 +41,8 @@ func (c *Client) Reach(ctx context.Context) (Reached, error) {
 	if login := c.request.Header.Get("Authorization"); login != "" {
 		req.Header.Set("Authorization", login)
 	}
-	if t, ok := c.transport.(*http.Transport); ok && t.Proxy != nil {
-		if u, err := t.Proxy(req); err == nil && u != nil {
-			out.Proxy = u.Host
-		}
+	if c.proxy != nil {
+		out.Proxy = c.proxy.Host
 	}
 	res, err := c.transport.RoundTrip(req)
 	if err != nil {
