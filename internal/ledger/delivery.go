@@ -232,10 +232,8 @@ func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[
 			}
 		}
 		w := &writing{l: l, tx: tx, lots: map[string]int64{}}
-		for _, s := range settlements {
-			if err := w.settle(ctx, s, counts); err != nil {
-				return err
-			}
+		if err := w.settleAll(ctx, settlements, counts); err != nil {
+			return err
 		}
 		failpoint.Hit("settle.records")
 		for source, n := range counts {
@@ -265,11 +263,19 @@ const (
 	settleAny = `UPDATE record SET state = ?, attempts = attempts + ?, next_attempt_at = COALESCE(?, next_attempt_at),
 		last_attempt_at = ?, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = ?
 		WHERE id = ? AND content_hash = ? AND state = 'pending'`
-	settleDelivered = `UPDATE record SET state = 'delivered', attempts = attempts + 1, next_attempt_at = NULL,
-		last_attempt_at = NULL, code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = NULL, delivered_at = ?
-		WHERE id = ? AND content_hash = ?`
-	countDelivered = "UPDATE sync_run SET delivered = delivered + ?, rejected = CASE WHEN rejected + ? < 0 THEN 0 ELSE rejected + ? END WHERE id = ?"
-	updateSink     = "UPDATE sink_state SET state = ?, reason = ?, since = ?, retry_at = ?, last_accepted_at = ?, rejected_run = ? WHERE id = 1"
+	// Acceptances are written many in a statement. A record is never taken out of
+	// the ledger, so each row is there and is updated; what the others have is what
+	// no record may have.
+	deliveredInto = "INSERT INTO record (id, content_hash, code, message, hint, seqno, http_status, delivered_at, " +
+		"origin_id, row_key, generation, revision, state, first_seen_at) VALUES "
+	deliveredRow  = "(?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0, 0, 'delivered', '')"
+	deliveredThen = ` ON CONFLICT (id) DO UPDATE SET state = 'delivered', attempts = attempts + 1, next_attempt_at = NULL,
+		last_attempt_at = NULL, code = excluded.code, message = excluded.message, hint = excluded.hint, seqno = excluded.seqno,
+		http_status = excluded.http_status, errors = NULL, delivered_at = excluded.delivered_at
+		WHERE content_hash = excluded.content_hash`
+	deliveredValues = 8
+	countDelivered  = "UPDATE sync_run SET delivered = delivered + ?, rejected = CASE WHEN rejected + ? < 0 THEN 0 ELSE rejected + ? END WHERE id = ?"
+	updateSink      = "UPDATE sink_state SET state = ?, reason = ?, since = ?, retry_at = ?, last_accepted_at = ?, rejected_run = ? WHERE id = 1"
 )
 
 // reopen takes back a rejection that turned out not to be the record's fault.
@@ -286,47 +292,93 @@ func reopen(ctx context.Context, tx *sql.Conn, id int64, counts map[string]*[2]i
 	return err
 }
 
+// settleAll writes settlements in their order, acceptances that follow one
+// another together. counts are delivered and rejected records by source.
+func (w *writing) settleAll(ctx context.Context, all []Settlement, counts map[string]*[2]int) error {
+	accepted := w.l.stmts.delivered.rows(deliveredValues)
+	var written []Settlement // by the next statement for acceptances, and after it
+	accepted.wrote = func(n int, res sql.Result) error {
+		part := written[:n]
+		written = written[n:]
+		updated, err := res.RowsAffected()
+		if err == nil && updated < int64(n) {
+			err = w.catchUp(ctx, part, counts)
+		}
+		for _, s := range part {
+			counts[s.Source][0]++
+		}
+		return err
+	}
+	for i := range all {
+		s := &all[i]
+		if s.State == Delivered && !s.Reopen {
+			if len(accepted.args) == 0 {
+				written = all[i:]
+			}
+			if err := accepted.add(ctx, s.ID, []byte(s.Hash), null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), s.status(), stamp(s.At)); err != nil {
+				return fmt.Errorf("records up to %d: %w", s.ID, err)
+			}
+			continue
+		}
+		if err := accepted.flush(ctx); err != nil {
+			return fmt.Errorf("records before %d: %w", s.ID, err)
+		}
+		if err := w.settle(ctx, *s, counts); err != nil {
+			return fmt.Errorf("record %d: %w", s.ID, err)
+		}
+	}
+	return accepted.flush(ctx)
+}
+
+// catchUp settles those of some accepted records whose content is another by now.
+func (w *writing) catchUp(ctx context.Context, accepted []Settlement, counts map[string]*[2]int) error {
+	for _, s := range accepted {
+		var asSent bool
+		err := w.tx.QueryRowContext(ctx, "SELECT content_hash = ? FROM record WHERE id = ?", []byte(s.Hash), s.ID).Scan(&asSent)
+		if err == nil && !asSent {
+			var n int64
+			n, err = w.deliveredBefore(ctx, s)
+			counts[s.Source][0] += int(n) - 1 // as all of them are counted
+		}
+		if err != nil {
+			return fmt.Errorf("record %d: %w", s.ID, err)
+		}
+	}
+	return nil
+}
+
+// status is the HTTP status for the ledger.
+func (s *Settlement) status() any {
+	if s.HTTPStatus == 0 {
+		return nil
+	}
+	return s.HTTPStatus
+}
+
+// settle writes an answer that was no acceptance.
 func (w *writing) settle(ctx context.Context, s Settlement, counts map[string]*[2]int) error {
 	if s.Reopen {
 		return reopen(ctx, w.tx, s.ID, counts)
 	}
-	var status any
-	if s.HTTPStatus != 0 {
-		status = s.HTTPStatus
-	}
-	var res sql.Result
-	var err error
-	if s.State == Delivered {
-		res, err = w.l.stmts.delivered.ExecContext(ctx, null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, stamp(s.At), s.ID, []byte(s.Hash))
-	} else {
-		var problems any
-		if len(s.Problems) > 0 {
-			b, err := json.Marshal(s.Problems)
-			if err != nil {
-				return err
-			}
-			problems = string(b)
+	var problems any
+	if len(s.Problems) > 0 {
+		b, err := json.Marshal(s.Problems)
+		if err != nil {
+			return err
 		}
-		attempted := 0
-		if s.Attempted {
-			attempted = 1
-		}
-		res, err = w.l.stmts.settle.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
-			null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), status, problems, s.ID, []byte(s.Hash))
+		problems = string(b)
 	}
-	if err != nil {
-		return fmt.Errorf("record %d: %w", s.ID, err)
+	attempted := 0
+	if s.Attempted {
+		attempted = 1
+	}
+	res, err := w.l.stmts.settle.ExecContext(ctx, s.State, attempted, null(stamp(s.NextAttempt)), stamp(s.At),
+		null(s.Code), null(s.Message), null(s.Hint), null(s.SeqNo), s.status(), problems, s.ID, []byte(s.Hash))
+	if err != nil || s.State != Rejected {
+		return err
 	}
 	n, err := res.RowsAffected()
-	if err == nil && n == 0 && s.State == Delivered {
-		n, err = w.deliveredBefore(ctx, s)
-	}
-	switch s.State {
-	case Delivered:
-		counts[s.Source][0] += int(n)
-	case Rejected:
-		counts[s.Source][1] += int(n)
-	}
+	counts[s.Source][1] += int(n)
 	return err
 }
 

@@ -4,22 +4,23 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 )
 
 // statements are those that run once a record or once a batch, prepared on the
 // writing connection, and one on those that read.
 type statements struct {
-	begin, commit     *sql.Stmt
-	record            *sql.Stmt
-	plain, plainOne   *sql.Stmt // insert insertRows rows, and one
-	payloads, payload *sql.Stmt
-	delivered, settle *sql.Stmt
-	lease             *sql.Stmt
-	runDelivered      *sql.Stmt
-	sink              *sql.Stmt
-	leaseRead, mark   *sql.Stmt // of the connections that read
-	all               []*sql.Stmt
+	begin, commit   *sql.Stmt
+	record          *sql.Stmt
+	plain, payload  batch
+	delivered       batch
+	settle          *sql.Stmt
+	lease           *sql.Stmt
+	runDelivered    *sql.Stmt
+	sink            *sql.Stmt
+	leaseRead, mark *sql.Stmt // of the connections that read
+	all             []*sql.Stmt
 }
 
 // prepared is a statement and its text.
@@ -29,20 +30,16 @@ type prepared struct {
 }
 
 func (s *statements) prepareWrite(ctx context.Context, write *sql.Conn) error {
-	return s.prepare(ctx, write, []prepared{
-		{&s.begin, "BEGIN IMMEDIATE"},
-		{&s.commit, "COMMIT"},
-		{&s.record, insertRecord},
-		{&s.plain, manyRows(plainInto, plainRow, insertRows)},
-		{&s.plainOne, manyRows(plainInto, plainRow, 1)},
-		{&s.payloads, manyRows(payloadInto, payloadRow, insertRows)},
-		{&s.payload, manyRows(payloadInto, payloadRow, 1)},
-		{&s.delivered, settleDelivered},
-		{&s.settle, settleAny},
-		{&s.lease, leaseToken},
-		{&s.runDelivered, countDelivered},
-		{&s.sink, updateSink},
-	})
+	return s.prepare(ctx, write, slices.Concat(
+		s.plain.of(plainInto, plainRow, ""), s.payload.of(payloadInto, payloadRow, ""), s.delivered.of(deliveredInto, deliveredRow, deliveredThen), []prepared{
+			{&s.begin, "BEGIN IMMEDIATE"},
+			{&s.commit, "COMMIT"},
+			{&s.record, insertRecord},
+			{&s.settle, settleAny},
+			{&s.lease, leaseToken},
+			{&s.runDelivered, countDelivered},
+			{&s.sink, updateSink},
+		}))
 }
 
 func (s *statements) prepareRead(ctx context.Context, read *sql.DB) error {
@@ -70,44 +67,57 @@ func (s *statements) close() (err error) {
 	return err
 }
 
-// insertRows is the number of rows of one INSERT.
-const insertRows = 32
+// batch is a statement for many rows, prepared for each of batchSizes.
+type batch [len(batchSizes)]*sql.Stmt
 
-func manyRows(into, row string, rows int) string {
-	return into + strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")
+var batchSizes = [...]int{32, 8, 1}
+
+// of lists a batch's statements for prepare: before the rows, a row, after them.
+func (b *batch) of(before, row, after string) []prepared {
+	var all []prepared
+	for i, n := range batchSizes {
+		all = append(all, prepared{&b[i], before + strings.TrimSuffix(strings.Repeat(row+", ", n), ", ") + after})
+	}
+	return all
 }
 
-// inserting gathers rows for INSERTs of many.
-type inserting struct {
-	many, one *sql.Stmt
-	common    int // values given once, ahead of the rows'
-	values    int // of a row
-	args      []any
+// rows gathers rows for a batch.
+type rows struct {
+	to     *batch
+	common int // values given once, ahead of the rows'
+	values int // of a row
+	args   []any
+	// wrote is told of each statement for how many rows it was; nil is not told.
+	wrote func(n int, res sql.Result) error
 }
 
-func newInserting(many, one *sql.Stmt, values int, common ...any) *inserting {
-	args := make([]any, 0, len(common)+values*insertRows)
-	return &inserting{many: many, one: one, common: len(common), values: values, args: append(args, common...)}
+func (b *batch) rows(values int, common ...any) *rows {
+	args := make([]any, 0, len(common)+values*batchSizes[0])
+	return &rows{to: b, common: len(common), values: values, args: append(args, common...)}
 }
 
-func (i *inserting) add(ctx context.Context, row ...any) error {
-	i.args = append(i.args, row...)
-	if len(i.args) < i.common+i.values*insertRows {
+// add takes a row, and writes when there are enough for the largest statement.
+func (r *rows) add(ctx context.Context, row ...any) error {
+	r.args = append(r.args, row...)
+	if len(r.args) < r.common+r.values*batchSizes[0] {
 		return nil
 	}
-	_, err := i.many.ExecContext(ctx, i.args...)
-	i.args = i.args[:i.common]
-	return err
+	return r.flush(ctx)
 }
 
-// flush inserts what is left.
-func (i *inserting) flush(ctx context.Context) error {
-	rest := i.args[i.common:]
-	for ; len(rest) > 0; rest = rest[i.values:] {
-		if _, err := i.one.ExecContext(ctx, append(i.args[:i.common:i.common], rest[:i.values]...)...); err != nil {
-			return err
+// flush writes the rows that have gathered.
+func (r *rows) flush(ctx context.Context) error {
+	for i, n := range batchSizes {
+		for size := r.common + n*r.values; len(r.args) >= size; {
+			res, err := r.to[i].ExecContext(ctx, r.args[:size]...)
+			if err == nil && r.wrote != nil {
+				err = r.wrote(n, res)
+			}
+			if err != nil {
+				return err
+			}
+			r.args = append(r.args[:r.common], r.args[size:]...)
 		}
 	}
-	i.args = i.args[:i.common]
 	return nil
 }

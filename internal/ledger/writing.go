@@ -28,8 +28,7 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 	if err := w.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'record'").Scan(&last); err != nil {
 		return err
 	}
-	plain := newInserting(w.l.stmts.plain, w.l.stmts.plainOne, plainValues, origin, nil, w.now)
-	payloads := newInserting(w.l.stmts.payloads, w.l.stmts.payload, payloadValues)
+	plain, payloads := w.l.stmts.plain.rows(plainValues, origin, nil, w.now), w.l.stmts.payload.rows(payloadValues)
 	for i := range in.Rows {
 		r := &in.Rows[i]
 		last++
