@@ -33,10 +33,10 @@ func BenchmarkSign(b *testing.B) {
 // BenchmarkBody builds one multipart body.
 func BenchmarkBody(b *testing.B) {
 	c := benchClient(b)
-	wire := c.wire(nil, benchFields())
+	call, fields := &call{}, benchFields()
 	b.ReportAllocs()
 	for b.Loop() {
-		if len(c.encode(nil, wire)) == 0 {
+		if c.encode(call, fields); len(call.message) == 0 {
 			b.Fatal("empty")
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -100,23 +101,44 @@ func roots(file string) (*x509.CertPool, error) {
 
 // Client sends records to the gate. It is safe for concurrent use.
 type Client struct {
-	cfg Config
-	// transport is called without an http.Client around it, which would follow
-	// redirects: they are a captive portal's doing. It is done with a request's
-	// body when it returns.
-	transport http.RoundTripper
-	proxy     *url.URL      // nil where there is none
-	request   *http.Request // what all calls have in common
-	between   string        // stands before each part's name
-	calls     sync.Pool     // of *call
+	cfg     Config
+	request *http.Request // what all calls have in common
+	// head is a request's head as net/http writes it, before and after the length of
+	// the body.
+	head      [2][]byte
+	between   string // stands before each part's name
+	plain     *http.Client
+	proxy     *url.URL // nil where there is none
+	transport transport
+	calls     sync.Pool // of *call
 	now       func() time.Time
+}
+
+// transport carries calls. None follows redirects, which are a captive portal's
+// doing, and none sends a call twice, for one that was written may have been
+// taken.
+type transport interface {
+	// post makes one call and reads its answer into the call, of the body at most a
+	// byte more than maxReply. With a status and an error, the body broke off.
+	post(ctx context.Context, call *call) error
 }
 
 // call holds what a call needs and the next one can use again.
 type call struct {
-	wire  Fields
-	body  []byte
-	reply bytes.Buffer
+	wire    Fields
+	message []byte // head and body
+	body    int    // where in message the body begins
+	status  int    // of the answer; 0: there was none
+	header  http.Header
+	reply   bytes.Buffer
+}
+
+// read takes an answer in.
+func (c *call) read(res *http.Response) error {
+	defer res.Body.Close()
+	c.status, c.header = res.StatusCode, res.Header
+	_, err := c.reply.ReadFrom(io.LimitReader(res.Body, maxReply+1))
+	return err
 }
 
 // maxReply is what is read of an answer; the platform's are a few hundred bytes.
@@ -148,46 +170,52 @@ func New(cfg Config) (*Client, error) {
 		password, _ := user.Password()
 		request.SetBasicAuth(user.Username(), password)
 	}
-	c := &Client{
-		cfg:     cfg,
-		request: request,
-		between: "--" + boundary,
-		calls:   sync.Pool{New: func() any { return &call{} }},
-		now:     time.Now,
+	c := &Client{cfg: cfg, request: request, between: "--" + boundary, calls: sync.Pool{New: func() any { return &call{} }}, now: time.Now}
+	var head bytes.Buffer
+	if err := request.Write(&head); err != nil {
+		return nil, fmt.Errorf("url: %w", err)
 	}
+	c.head[0], c.head[1], _ = bytes.Cut(head.Bytes(), []byte("\r\nContent-Length: 0\r\n"))
 	if c.proxy, err = http.ProxyFromEnvironment(request); err != nil {
 		return nil, fmt.Errorf("the proxy that the environment names: %w", err)
 	}
-	if c.proxy == nil && isASCII(request.URL.Hostname()) {
-		c.transport = newDirect(request.URL, conf)
-	} else {
-		c.transport = &indirect{http.Transport{
+	c.plain = &http.Client{
+		Transport: &http.Transport{
 			Proxy:               http.ProxyURL(c.proxy),
 			TLSClientConfig:     conf,
 			DisableCompression:  true,            // answers are a few hundred bytes
 			MaxIdleConnsPerHost: cfg.Concurrency, // fewer would reconnect for most calls
 			IdleConnTimeout:     idleMost,
-			TLSHandshakeTimeout: cfg.Timeout,
-		}}
+		},
+		Timeout:       cfg.Timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if c.proxy == nil && isASCII(request.URL.Hostname()) {
+		c.transport = newDirect(request.URL, conf, cfg.Timeout)
+	} else {
+		c.transport = indirect{c.plain, request}
 	}
 	return c, nil
 }
 
-// indirect is net/http's transport, for a gate behind a proxy or with a name in
-// other letters than ASCII.
-type indirect struct{ http.Transport }
+// indirect carries calls as net/http does, for a gate behind a proxy or with a
+// name in other letters than ASCII.
+type indirect struct {
+	client  *http.Client
+	request *http.Request
+}
 
-// RoundTrip makes one call. The transport may read from the body after it has
-// returned, so the body is a copy.
-func (t *indirect) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		body, err := io.ReadAll(req.Body)
-		if err != nil {
-			return nil, err
-		}
-		req.Body = io.NopCloser(bytes.NewReader(body))
+func (t indirect) post(ctx context.Context, call *call) error {
+	req := t.request.WithContext(ctx)
+	// A copy, for net/http may go on reading when it has answered. There is no
+	// GetBody, so that it cannot send it again.
+	body := bytes.Clone(call.message[call.body:])
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	res, err := t.client.Do(req)
+	if err != nil {
+		return err
 	}
-	return t.Transport.RoundTrip(req)
+	return call.read(res)
 }
 
 func isASCII(s string) bool {
@@ -196,8 +224,9 @@ func isASCII(s string) bool {
 
 // Close ends idle connections.
 func (c *Client) Close() {
-	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
+	c.plain.CloseIdleConnections()
+	if d, ok := c.transport.(*direct); ok {
+		d.closeIdle(0)
 	}
 }
 
@@ -224,27 +253,19 @@ func (c *Client) wire(room, fields Fields) Fields {
 func (c *Client) Send(ctx context.Context, fields Fields) Reply {
 	call := c.calls.Get().(*call) //nolint:forcetypeassert,errcheck // newCall makes no others
 	defer c.calls.Put(call)
-	call.wire = c.wire(call.wire, fields)
-	call.body = c.encode(call.body[:0], call.wire)
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	req := c.request.WithContext(ctx)
-	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(call.body)), int64(len(call.body))
-	// A push that was written may have been taken: the transport must not
-	// repeat it by itself, so the request has no GetBody for a second copy.
-	res, err := c.transport.RoundTrip(req)
-	if err != nil {
-		return Reply{Outcome: Retry, Message: c.clean(err)}
-	}
-	defer res.Body.Close()
 	call.reply.Reset()
-	if _, err := call.reply.ReadFrom(io.LimitReader(res.Body, maxReply+1)); err != nil {
-		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: "the answer broke off: " + c.clean(err)}
+	c.encode(call, fields)
+	call.status, call.header = 0, nil
+	err := c.transport.post(ctx, call)
+	switch {
+	case call.status == 0:
+		return Reply{Outcome: Retry, Message: c.clean(err)}
+	case err != nil:
+		return Reply{Outcome: Retry, HTTPStatus: call.status, Message: "the answer broke off: " + c.clean(err)}
+	case call.reply.Len() > maxReply:
+		return Reply{Outcome: Retry, HTTPStatus: call.status, Message: fmt.Sprintf("the answer is longer than %d KiB, which the platform's are not", maxReply>>10)}
 	}
-	if call.reply.Len() > maxReply {
-		return Reply{Outcome: Retry, HTTPStatus: res.StatusCode, Message: fmt.Sprintf("the answer is longer than %d KiB, which the platform's are not", maxReply>>10)}
-	}
-	reply := readReply(res.StatusCode, res.Header, call.reply.Bytes(), c.now())
+	reply := readReply(call.status, call.header, call.reply.Bytes(), c.now())
 	if reply.Outcome == Refused {
 		reply.Differences, reply.Compared = Compare(call.wire.Map(), reply.Hint)
 		reply.Unsigned = c.cfg.AppSecret == ""
@@ -255,6 +276,9 @@ func (c *Client) Send(ctx context.Context, fields Fields) Reply {
 // clean makes a transport error fit for a record: without the secret, and
 // plain where no answer came in time.
 func (c *Client) clean(err error) string {
+	if outer, ok := errors.AsType[*url.Error](err); ok {
+		err = outer.Err // without the address
+	}
 	_, resolving := errors.AsType[*net.DNSError](err) // names the host
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && !resolving {
 		return fmt.Sprintf("no answer within %s", c.cfg.Timeout)
@@ -277,15 +301,20 @@ const (
 	partType = "\"\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
 )
 
-// encode appends the multipart body as the document's own client makes it: one
-// text part a field, in UTF-8.
-func (c *Client) encode(b []byte, fields Fields) []byte {
+// encode completes fields and makes the request of them: a multipart body as the
+// document's own client makes it, one text part a field, in UTF-8.
+func (c *Client) encode(call *call, fields Fields) {
+	call.wire = c.wire(call.wire, fields)
 	size := len(c.between) + 4
-	for _, p := range fields {
+	for _, p := range call.wire {
 		size += len(c.between) + len(partName) + len(p.Name) + len(partType) + len(p.Value) + 2
 	}
-	b = slices.Grow(b, size)
-	for _, p := range fields {
+	b := slices.Grow(call.message[:0], len(c.head[0])+len(c.head[1])+40+size)
+	b = append(append(b, c.head[0]...), "\r\nContent-Length: "...)
+	b = append(strconv.AppendInt(b, int64(size), 10), "\r\n"...)
+	b = append(b, c.head[1]...)
+	call.body = len(b)
+	for _, p := range call.wire {
 		b = append(b, c.between...)
 		b = append(b, partName...)
 		b = append(b, p.Name...)
@@ -294,5 +323,5 @@ func (c *Client) encode(b []byte, fields Fields) []byte {
 		b = append(b, "\r\n"...)
 	}
 	b = append(b, c.between...)
-	return append(b, "--\r\n"...)
+	call.message = append(b, "--\r\n"...)
 }

@@ -2,12 +2,10 @@ package sink
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,16 +15,18 @@ import (
 )
 
 // direct carries calls over HTTP/1.1 connections of its own, which it keeps, one
-// call at a time on each. Requests are written and answers read by net/http; but
-// its own transport hands each call through two more goroutines, which is half of
-// what a push costs the processor.
+// call at a time on each. Answers are read by net/http; but its own transport
+// hands each call through two more goroutines, which is half of what a push costs
+// the processor.
 //
 // Nothing is sent twice: a call that fails on a kept connection has failed. So
 // one that has been idle is looked at before it is used again, for the gate may
 // have closed it.
 type direct struct {
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	host string // with its port
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	host    string // with its port
+	timeout time.Duration
+	sure    time.Duration // how long an idle connection is taken to be alive unseen
 
 	mu    sync.Mutex
 	idle  []*link // the one used last at the end
@@ -36,86 +36,78 @@ type direct struct {
 // link is a connection to the gate.
 type link struct {
 	net.Conn
-	in    *bufio.Reader
-	out   bytes.Buffer
-	left  int // bytes that may still be read of this answer
-	since time.Time
+	in      *bufio.Reader
+	left    int // bytes that may still be read of this answer
+	since   time.Time
+	watched context.Context //nolint:containedctx // that of the calls; when it ends, the one under way is cut
+	forget  func() bool     // ends the watch; false: it has ended
 }
 
 const (
 	// idleMost is how long a connection is kept that is not used.
 	idleMost = 90 * time.Second
-	// idleSure is how long an idle connection is taken to be alive unseen.
-	idleSure = 20 * time.Millisecond
 	// longest is what is read of an answer with its headers, whatever it holds.
 	longest = 1 << 20
 )
 
-var errTooLong = errors.New("the answer's headers are longer than 1 MiB")
+var errTooLong = errors.New("the answer with its headers is longer than 1 MiB")
 
-// newDirect makes a transport to the host of an address, which is ASCII.
-func newDirect(to *url.URL, conf *tls.Config) *direct {
+// newDirect makes a transport to the host of an address, which is ASCII. timeout
+// bounds a call from dialling to the last byte of the answer.
+func newDirect(to *url.URL, conf *tls.Config, timeout time.Duration) *direct {
 	dialer := &net.Dialer{}
-	port := to.Port()
-	d := &direct{dial: dialer.DialContext}
+	d := &direct{dial: dialer.DialContext, timeout: timeout, sure: 20 * time.Millisecond}
+	port := "80"
 	if to.Scheme == "https" {
 		conf = conf.Clone()
 		conf.NextProtos = []string{"http/1.1"}
-		d.dial = (&tls.Dialer{NetDialer: dialer, Config: conf}).DialContext
-		port = cmp.Or(port, "443")
+		d.dial, port = (&tls.Dialer{NetDialer: dialer, Config: conf}).DialContext, "443"
 	}
-	d.host = net.JoinHostPort(to.Hostname(), cmp.Or(port, "80"))
+	d.host = net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), port))
 	return d
 }
 
-// RoundTrip makes one call. Its context bounds it until the answer's body is closed.
-func (d *direct) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	c, err := d.connect(ctx)
+// post implements [transport].
+func (d *direct) post(ctx context.Context, call *call) error {
+	deadline := time.Now().Add(d.timeout)
+	c, err := d.connect(ctx, deadline)
 	if err != nil {
-		if req.Body != nil {
-			_ = req.Body.Close() // a reader of our own
-		}
-		return nil, err
+		return err
 	}
-	deadline, _ := ctx.Deadline()
-	_ = c.SetDeadline(deadline) // a closed connection tells at the next write
-	release := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	res, err := c.exchange(req)
-	if err != nil {
-		release()
-		_ = c.Close()
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return nil, err
+	last, err := c.exchange(call, deadline)
+	if ctx.Err() != nil && err != nil {
+		err = ctx.Err() // which cut it
 	}
-	res.Body = &answerBody{ReadCloser: res.Body, d: d, link: c, release: release, keep: !res.Close}
-	return res, nil
+	if err != nil || last || call.reply.Len() > maxReply || c.in.Buffered() > 0 {
+		c.close()
+	} else {
+		d.keep(c)
+	}
+	return err
 }
 
-// exchange writes a request and reads the head of its answer.
-func (c *link) exchange(req *http.Request) (*http.Response, error) {
-	c.out.Reset()
-	if err := req.Write(&c.out); err != nil {
-		return nil, err
+// exchange writes a request and reads its answer. last tells that the gate takes
+// no other on this connection.
+func (c *link) exchange(call *call, deadline time.Time) (last bool, err error) {
+	if err := c.SetDeadline(deadline); err != nil {
+		return false, err
+	}
+	if c.watched.Err() != nil {
+		return false, c.watched.Err() // its end may have come before the deadline was set
 	}
 	c.left = longest
-	if _, err := c.Write(c.out.Bytes()); err != nil {
-		return nil, err
+	if _, err := c.Write(call.message); err != nil {
+		return false, err
 	}
 	for {
-		res, err := http.ReadResponse(c.in, req)
+		res, err := http.ReadResponse(c.in, nil)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
-			if secured, ok := c.Conn.(*tls.Conn); ok {
-				state := secured.ConnectionState()
-				res.TLS = &state
-			}
-			return res, nil
+			return res.Close, call.read(res)
 		}
+		_ = res.Body.Close() // there is none
 	}
 }
 
@@ -133,29 +125,50 @@ func (c *link) Read(p []byte) (int, error) {
 // said anything that nobody asked for.
 func (c *link) alive() bool {
 	c.left = 1
-	_ = c.SetReadDeadline(time.Now().Add(time.Millisecond)) // Peek tells
+	if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return false
+	}
 	_, err := c.in.Peek(1)
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// connect gives a kept connection or a new one.
-func (d *direct) connect(ctx context.Context) (*link, error) {
-	for {
-		c := d.kept()
-		if c == nil {
-			break
-		}
-		if time.Since(c.since) < idleSure || c.alive() {
+// watch has calls cut when a context ends; false where the end of an earlier one
+// may cut the next call yet.
+func (c *link) watch(ctx context.Context) bool {
+	if c.watched == ctx {
+		return true
+	}
+	if c.forget != nil && !c.forget() {
+		return false
+	}
+	c.watched, c.forget = ctx, context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // a closed one needs no cutting
+	return true
+}
+
+func (c *link) close() {
+	if c.forget != nil {
+		c.forget()
+	}
+	_ = c.Close() // nothing that was read or written depends on it
+}
+
+// connect gives a kept connection or a new one, watched.
+func (d *direct) connect(ctx context.Context, deadline time.Time) (*link, error) {
+	for c := d.kept(); c != nil; c = d.kept() {
+		if (time.Since(c.since) < d.sure || c.alive()) && c.watch(ctx) {
 			return c, nil
 		}
-		_ = c.Close() // it is of no use any more
+		c.close()
 	}
-	conn, err := d.dial(ctx, "tcp", d.host)
+	dialing, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	conn, err := d.dial(dialing, "tcp", d.host)
 	if err != nil {
 		return nil, err
 	}
 	c := &link{Conn: conn}
 	c.in = bufio.NewReader(c)
+	c.watch(ctx)
 	return c, nil
 }
 
@@ -186,7 +199,7 @@ func (d *direct) closeIdle(age time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for len(d.idle) > 0 && time.Since(d.idle[0].since) >= age {
-		_ = d.idle[0].Close() // nothing is under way on it
+		d.idle[0].close()
 		d.idle = d.idle[1:]
 	}
 	if d.aging != nil {
@@ -196,32 +209,4 @@ func (d *direct) closeIdle(age time.Duration) {
 	if len(d.idle) > 0 {
 		d.aging = time.AfterFunc(idleMost-time.Since(d.idle[0].since), func() { d.closeIdle(idleMost) })
 	}
-}
-
-// CloseIdleConnections closes those that are kept.
-func (d *direct) CloseIdleConnections() { d.closeIdle(0) }
-
-// answerBody is an answer's body; closed after it was read to its end, its
-// connection is kept.
-type answerBody struct {
-	io.ReadCloser
-	d       *direct
-	link    *link
-	release func() bool
-	keep    bool
-	whole   bool
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.whole = b.whole || err == io.EOF //nolint:errorlint // as readers return it
-	return n, err
-}
-
-func (b *answerBody) Close() error {
-	if b.release() && b.keep && b.whole && b.link.in.Buffered() == 0 {
-		b.d.keep(b.link)
-		return nil
-	}
-	return b.link.Close()
 }

@@ -1,14 +1,6 @@
 package sink
 
-import (
-	"bytes"
-	"context"
-	"errors"
-	"net/http"
-	"net/http/httputil"
-	"regexp"
-	"strings"
-)
+import "regexp"
 
 // Request is a push as it would go out, with secrets masked.
 type Request struct {
@@ -33,44 +25,20 @@ var credentials = regexp.MustCompile(`(?im)^((?:Proxy-)?Authorization:) [^\r\n]*
 
 // Rehearse makes the request that [Client.Send] would send, by the same code,
 // and sends nothing.
-func Rehearse(ctx context.Context, cfg Config, fields map[string]string) (Request, error) {
+func Rehearse(cfg Config, fields map[string]string) (Request, error) {
 	c, err := New(cfg)
 	if err != nil {
 		return Request{}, err
 	}
 	defer c.Close()
-	wire := c.Complete(fields)
-	out := Request{Fields: wire, Plain: Plain(wire), Sign: wire[FieldSign]}
+	call := &call{}
+	c.encode(call, FieldsOf(fields))
+	wire := call.wire.Map()
+	out := Request{Method: c.request.Method, URL: c.request.URL.Redacted(), Fields: wire, Plain: Plain(wire), Sign: wire[FieldSign]}
 	if cfg.AppSecret != "" {
 		out.Plain += "&app_secret=" + stars
 	}
-	r := &recorder{}
-	c.transport = r
-	if reply := c.Send(ctx, FieldsOf(fields)); r.err != nil || r.dump == nil {
-		return out, errors.Join(errors.New("making the request: "+reply.Message), r.err)
-	}
-	out.Method, out.URL = r.method, r.url
-	out.Head, out.Body, _ = strings.Cut(string(r.dump), "\r\n\r\n")
+	out.Head, out.Body = string(call.message[:call.body-len("\r\n\r\n")]), string(call.message[call.body:])
 	out.Head = credentials.ReplaceAllString(out.Head, "$1 "+stars)
 	return out, nil
-}
-
-// recorder stands in the place of the network.
-type recorder struct {
-	method, url string
-	dump        []byte
-	err         error
-}
-
-var errRehearsed = errors.New("nothing was sent")
-
-// RoundTrip notes the request and answers nothing.
-func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.method, r.url = req.Method, req.URL.Redacted()
-	r.dump, r.err = httputil.DumpRequestOut(req, true)
-	r.dump = bytes.Replace(r.dump, []byte("Accept-Encoding: gzip\r\n"), nil, 1) // the dump's own transport would add it, ours does not
-	if req.Body != nil {
-		r.err = errors.Join(r.err, req.Body.Close())
-	}
-	return nil, errRehearsed
 }

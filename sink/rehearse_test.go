@@ -38,7 +38,7 @@ func TestRehearse(t *testing.T) {
 	defer client.Close()
 	require.Equal(t, sink.Delivered, client.Send(t.Context(), sink.FieldsOf(fields)).Outcome)
 
-	r, err := sink.Rehearse(t.Context(), cfg, fields)
+	r, err := sink.Rehearse(cfg, fields)
 	require.NoError(t, err)
 	require.Equal(t, http.MethodPost, r.Method)
 	require.Equal(t, "app_id=op1&flow_no=EX17&operator=张三&plate=粤B12345&reason=a&b=c&app_secret=***", r.Plain)
@@ -69,7 +69,7 @@ func TestRehearse(t *testing.T) {
 	require.Equal(t, gotBody, body)
 
 	cfg.AppSecret = ""
-	r, err = sink.Rehearse(t.Context(), cfg, fields)
+	r, err = sink.Rehearse(cfg, fields)
 	require.NoError(t, err)
 	require.Empty(t, r.Sign)
 	require.NotContains(t, r.Plain, "app_secret")

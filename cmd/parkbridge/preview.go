@@ -236,7 +236,7 @@ func (p *preview) follow(ctx context.Context, s *config.Source, columns []string
 		out.unready = s.Program.Condition()
 	}
 	if out.problems == nil {
-		request, err := sink.Rehearse(ctx, p.cfg.Sink, out.fields)
+		request, err := sink.Rehearse(p.cfg.Sink, out.fields)
 		if err != nil {
 			return out, err
 		}

@@ -190,11 +190,9 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	var senders sync.WaitGroup
 	for range n {
 		senders.Go(func() {
-			own, end := context.WithCancel(calls) // each call's deadline is noted at its parent
-			defer end()
 			for j := range d.jobs {
 				begun := d.b.Now()
-				reply := d.b.Gate.Send(own, j.fields)
+				reply := d.b.Gate.Send(calls, j.fields)
 				d.answers <- answer{
 					job: j, reply: reply, begun: begun, at: d.b.Now().Truncate(time.Millisecond),
 					cut: calls.Err() != nil && reply.Outcome == sink.Retry,
