@@ -21,10 +21,9 @@ func watched(t *testing.T, h http.HandlerFunc) (url string, opened *atomic.Int32
 	opened, closed = &atomic.Int32{}, make(chan struct{}, 100)
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
+		if state == http.StateNew {
 			opened.Add(1)
-		case http.StateClosed:
+		} else if state == http.StateClosed {
 			closed <- struct{}{}
 		}
 	}

@@ -177,14 +177,10 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// EncodeRow writes columns as one JSON object in the order given; values
+// AppendRow appends columns as one JSON object in the order given; values
 // beyond names are left out.
-func EncodeRow(names []string, values []Value) []byte {
-	size := 2
-	for i, n := range names {
-		size += len(n) + len(values[i].Text) + 20
-	}
-	b := append(make([]byte, 0, size), '{')
+func AppendRow(b []byte, names []string, values []Value) []byte {
+	b = append(b, '{')
 	for i, n := range names {
 		if i > 0 {
 			b = append(b, ',')
@@ -194,7 +190,7 @@ func EncodeRow(names []string, values []Value) []byte {
 	return append(b, '}')
 }
 
-// DecodeRow reads what [EncodeRow] wrote, by column name.
+// DecodeRow reads what [AppendRow] wrote, by column name.
 func DecodeRow(b []byte) (map[string]Value, error) {
 	var m map[string]Value
 	if err := json.Unmarshal(b, &m); err != nil {

@@ -252,7 +252,7 @@ func otherRow(k ledger.Known, identity string) bool {
 // content maps a row.
 func (l *lander) content(c candidate, from mapping.Origin) (sink.Fields, ledger.Content) {
 	fields, content := l.mapper.mapped(c.row.Values, from)
-	content.Columns, content.Hash, content.Identity = sources.EncodeRow(l.mapper.columns, c.row.Values), c.hash, c.identity
+	content.Columns, content.Hash, content.Identity = l.mapper.row(c.row.Values), c.hash, c.identity
 	return fields, content
 }
 

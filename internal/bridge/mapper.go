@@ -26,6 +26,7 @@ type mapper struct {
 	fields   []mappedField   // sorted by name
 	texts    []string        // of the program's fields, for the row at hand
 	some     []sources.Value // the values of ids
+	buf      []byte
 }
 
 type mappedField struct {
@@ -86,7 +87,8 @@ func (m *mapper) mapped(values []sources.Value, origin mapping.Origin) (sink.Fie
 		}
 	}
 	c := ledger.Content{Day: m.s.day(out.Get(sink.FieldOperateTime))}
-	c.Fields = encodeFields(out)
+	m.buf = appendFields(m.buf[:0], out)
+	c.Fields = string(m.buf)
 	c.ParkUUID, c.FlowNo, c.ParkingSerial = out.Get(sink.FieldParkUUID), out.Get(sink.FieldFlowNo), out.Get(sink.FieldParkingSerial)
 	return out, c
 }
@@ -94,18 +96,20 @@ func (m *mapper) mapped(values []sources.Value, origin mapping.Origin) (sink.Fie
 // content maps a row and gives what its record holds.
 func (m *mapper) content(values []sources.Value, origin mapping.Origin) (sink.Fields, ledger.Content) {
 	fields, c := m.mapped(values, origin)
-	c.Columns = sources.EncodeRow(m.columns, values)
+	c.Columns = m.row(values)
 	c.Hash, c.Identity = m.hashes(values)
 	return fields, c
 }
 
-// encodeFields writes fields as a JSON object of texts.
-func encodeFields(fields sink.Fields) []byte {
-	size := 2
-	for _, f := range fields {
-		size += len(f.Name) + len(f.Value) + 6
-	}
-	b := append(make([]byte, 0, size), '{')
+// row is what the ledger keeps of a row as it was read.
+func (m *mapper) row(values []sources.Value) string {
+	m.buf = sources.AppendRow(m.buf[:0], m.columns, values)
+	return string(m.buf)
+}
+
+// appendFields appends fields as a JSON object of texts.
+func appendFields(b []byte, fields sink.Fields) []byte {
+	b = append(b, '{')
 	for i, f := range fields {
 		if i > 0 {
 			b = append(b, ',')
@@ -115,13 +119,13 @@ func encodeFields(fields sink.Fields) []byte {
 	return append(b, '}')
 }
 
-// decodeFields reads what encodeFields writes, and any other JSON object of texts.
-func decodeFields(b []byte) (sink.Fields, error) {
-	if fields, ok := plainFields(string(b)); ok {
+// decodeFields reads what appendFields writes, and any other JSON object of texts.
+func decodeFields(s string) (sink.Fields, error) {
+	if fields, ok := plainFields(s); ok {
 		return fields, nil
 	}
 	var fields map[string]string
-	if err := json.Unmarshal(b, &fields); err != nil {
+	if err := json.Unmarshal([]byte(s), &fields); err != nil {
 		return nil, err
 	}
 	return sink.FieldsOf(fields), nil

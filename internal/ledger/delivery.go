@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ type Due struct {
 	ID            int64
 	Source        string
 	Hash          string // of the content that Fields was made of
-	Fields        []byte // JSON, an object of texts
+	Fields        string // JSON, an object of texts
 	ParkUUID      string
 	FlowNo        string
 	ParkingSerial string
@@ -297,7 +298,7 @@ func reopen(ctx context.Context, tx *sql.Conn, id int64, counts map[string]*[2]i
 func (w *writing) settleAll(ctx context.Context, all []Settlement, counts map[string]*[2]int) error {
 	accepted := w.l.stmts.delivered.rows(deliveredValues)
 	var written []Settlement // by the next statement for acceptances, and after it
-	accepted.wrote = func(n int, res sql.Result) error {
+	accepted.wrote = func(n int, res driver.Result) error {
 		part := written[:n]
 		written = written[n:]
 		updated, err := res.RowsAffected()
@@ -352,7 +353,7 @@ func (s *Settlement) status() any {
 	if s.HTTPStatus == 0 {
 		return nil
 	}
-	return s.HTTPStatus
+	return int64(s.HTTPStatus)
 }
 
 // settle writes an answer that was no acceptance.
@@ -425,7 +426,7 @@ func (w *writing) deliveredBefore(ctx context.Context, s Settlement) (int64, err
 	}
 	n, err := res.RowsAffected()
 	if err == nil && n > 0 {
-		err = w.keep(ctx, s.ID, nil, string(s.Fields))
+		err = w.keep(ctx, s.ID, nil, s.Fields)
 	}
 	return n, err
 }

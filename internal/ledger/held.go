@@ -74,7 +74,7 @@ func (w *writing) held(ctx context.Context, c *Change, out *Landed) error {
 		return err
 	}
 	out.count(state)
-	return w.keep(ctx, c.ID, null(string(c.To.Columns)), fields)
+	return w.keep(ctx, c.ID, null(c.To.Columns), fields)
 }
 
 // DueOf is [Ledger.Due] narrowed to some records, all at once.

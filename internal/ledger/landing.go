@@ -35,7 +35,7 @@ type Problem struct {
 
 // Mapped is what the mapping made of a row: either fields or problems.
 type Mapped struct {
-	Fields        []byte // JSON, an object of texts
+	Fields        string // JSON, an object of texts
 	ParkUUID      string
 	FlowNo        string
 	ParkingSerial string
@@ -49,7 +49,7 @@ type Content struct {
 	Hash     string // see [sources.Hash]
 	Identity string // the hash of the columns that tell a re-used key; "" where there are none
 	Day      string // of operate_time in the source's zone, yyyy-MM-dd; "" where it does not map
-	Columns  []byte // JSON, from [sources.EncodeRow]
+	Columns  string // JSON, from [sources.AppendRow]
 	Mapped
 }
 
@@ -274,7 +274,7 @@ func (m *Mapped) encode() (state string, fields, problems any, err error) {
 		b, err := json.Marshal(m.Problems)
 		return Invalid, nil, string(b), err
 	}
-	return Pending, string(m.Fields), nil, nil
+	return Pending, m.Fields, nil, nil
 }
 
 // null makes NULL of an empty text.

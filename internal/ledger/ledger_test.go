@@ -64,8 +64,8 @@ func open(t *testing.T) *fixture {
 }
 
 func row(key, flow string) ledger.New {
-	m := ledger.Mapped{Fields: fmt.Appendf(nil, `{"flow_no":%q,"plate":"粤B%s"}`, flow, key), ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
-	return ledger.New{Key: key, Content: ledger.Content{Hash: "00000000:" + key, Columns: []byte(`{"id":` + fmt.Sprintf("%q", key) + `}`), Mapped: m}}
+	m := ledger.Mapped{Fields: fmt.Sprintf(`{"flow_no":%q,"plate":"粤B%s"}`, flow, key), ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
+	return ledger.New{Key: key, Content: ledger.Content{Hash: "00000000:" + key, Columns: `{"id":` + fmt.Sprintf("%q", key) + `}`, Mapped: m}}
 }
 
 func at(values ...string) sources.Position { return sources.Position{Values: values} }
@@ -272,14 +272,14 @@ func TestFlowNoCollision(t *testing.T) {
 func TestReopenDismissResend(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	bad := ledger.New{Key: "1", Content: ledger.Content{Hash: "h", Columns: []byte(`{"id":1}`), Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}}}
+	bad := ledger.New{Key: "1", Content: ledger.Content{Hash: "h", Columns: `{"id":1}`, Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}}}
 	f.land(t, "2", bad, row("2", "F2"))
 	r := f.only(t, ledger.Filter{Key: "1"})
 	state, problems, err := f.Reopen(t.Context(), r, ledger.Content{Mapped: bad.Mapped})
 	require.NoError(t, err)
 	require.Equal(t, ledger.Invalid, state)
 	require.Equal(t, bad.Problems, problems)
-	state, _, err = f.Reopen(t.Context(), r, ledger.Content{Mapped: row("1", "F1").Mapped, Columns: []byte(`{"id":1,"plate":"x"}`), Hash: "h2"})
+	state, _, err = f.Reopen(t.Context(), r, ledger.Content{Mapped: row("1", "F1").Mapped, Columns: `{"id":1,"plate":"x"}`, Hash: "h2"})
 	require.NoError(t, err)
 	require.Equal(t, ledger.Pending, state)
 	require.Equal(t, "x", f.only(t, ledger.Filter{Key: "1"}).Columns["plate"].Text)
@@ -474,7 +474,7 @@ func TestSize(t *testing.T) {
 	var rows []ledger.New
 	for i := range 2000 {
 		rows = append(rows, row(fmt.Sprint(i), fmt.Sprint("F", i)))
-		rows[i].Columns = []byte(`{"reason":"` + strings.Repeat("x", 500) + `"}`)
+		rows[i].Columns = `{"reason":"` + strings.Repeat("x", 500) + `"}`
 	}
 	out := f.land(t, "2000", rows...)
 	require.Equal(t, 2000, out.Pending)
@@ -513,7 +513,7 @@ func BenchmarkLand(b *testing.B) {
 		for i := range rows {
 			n++
 			rows[i] = row(fmt.Sprint(n), fmt.Sprint("F", n))
-			rows[i].Columns = columns
+			rows[i].Columns = string(columns)
 		}
 		out, err := l.Land(b.Context(), ledger.Landing{Lease: lease, From: mark, To: ledger.State{Mark: at(fmt.Sprint(n))}, Table: "pass", Rows: rows})
 		require.NoError(b, err)
@@ -572,11 +572,11 @@ func TestAnswerToAReplacedContent(t *testing.T) {
 		_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: mark.State, Table: "pass", RunID: f.run, Changes: []ledger.Change{{ID: id, Was: was, To: &to, Key: key}}})
 		require.NoError(t, err)
 	}
-	replace(1, "1", "00000000:1", ledger.Content{Hash: "00000000:new", Columns: []byte(`{}`), Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}})
-	replace(2, "2", "00000000:2", ledger.Content{Hash: "00000000:new2", Columns: []byte(`{}`), Mapped: row("2", "F2b").Mapped})
+	replace(1, "1", "00000000:1", ledger.Content{Hash: "00000000:new", Columns: `{}`, Mapped: ledger.Mapped{Problems: []ledger.Problem{{Field: "plate", Problem: "is NULL"}}}})
+	replace(2, "2", "00000000:2", ledger.Content{Hash: "00000000:new2", Columns: `{}`, Mapped: row("2", "F2b").Mapped})
 	f.land(t, "3", row("3", "F1")) // takes the number that record 1 has given up
 	sent := func(id int64, hash, state, flow string) ledger.Settlement {
-		return ledger.Settlement{Due: &ledger.Due{ID: id, Source: "gate", Hash: hash, Fields: []byte(`{}`), FlowNo: flow, ParkUUID: "P"}, State: state, At: f.clock.Now(), Code: "x"}
+		return ledger.Settlement{Due: &ledger.Due{ID: id, Source: "gate", Hash: hash, Fields: `{}`, FlowNo: flow, ParkUUID: "P"}, State: state, At: f.clock.Now(), Code: "x"}
 	}
 	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
 		[]ledger.Settlement{sent(1, "00000000:1", ledger.Delivered, "F1"), sent(2, "00000000:2", ledger.Rejected, "F2")}, nil))
@@ -594,7 +594,7 @@ func TestAnswerToAReplacedContent(t *testing.T) {
 
 	// Two acceptances of one number: the second is kept, and says so.
 	f.land(t, "4", row("4", "F4"))
-	replace(4, "4", "00000000:4", ledger.Content{Hash: "00000000:new4", Columns: []byte(`{}`), Mapped: row("4", "F4b").Mapped})
+	replace(4, "4", "00000000:4", ledger.Content{Hash: "00000000:new4", Columns: `{}`, Mapped: row("4", "F4b").Mapped})
 	f.land(t, "5", row("5", "F4"))
 	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
 		[]ledger.Settlement{sent(5, "00000000:5", ledger.Delivered, "F4"), sent(4, "00000000:4", ledger.Delivered, "F4")}, nil))

@@ -233,7 +233,7 @@ func (l *Ledger) Reopen(ctx context.Context, r Record, m Content) (state string,
 			_, err := tx.ExecContext(ctx, "DELETE FROM payload WHERE id = ?", r.ID)
 			return err
 		}
-		return w.keep(ctx, r.ID, null(string(m.Columns)), fields)
+		return w.keep(ctx, r.ID, null(m.Columns), fields)
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("retrying record %d: %w", r.ID, err)

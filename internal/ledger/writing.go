@@ -42,17 +42,17 @@ func (w *writing) insert(ctx context.Context, in *Landing, out *Landed) error {
 			return err
 		}
 		out.count(state)
-		if plain.args[plainLot] == nil {
-			plain.args[plainLot] = lot
+		if plain.args[plainLot].Value == nil {
+			plain.args[plainLot].Value = lot
 		}
-		if state == Pending && r.Generation <= 1 && r.Revision == 0 && lot == plain.args[plainLot] {
+		if state == Pending && r.Generation <= 1 && r.Revision == 0 && lot == plain.args[plainLot].Value {
 			err = plain.add(ctx, r.ID, r.Key, []byte(r.Hash), blob(r.Identity), null(r.Day), null(r.FlowNo), null(r.ParkingSerial))
 		} else {
 			_, err = w.l.stmts.record.ExecContext(ctx, r.ID, origin, r.Key, max(r.Generation, 1), r.Revision, []byte(r.Hash), blob(r.Identity), null(r.Day),
 				lot, null(r.FlowNo), null(r.ParkingSerial), state, w.now, w.now, problems)
 		}
 		if err == nil && !r.Held {
-			err = payloads.add(ctx, r.ID, string(r.Columns), fields)
+			err = payloads.add(ctx, r.ID, r.Columns, fields)
 		}
 		if err != nil {
 			return fmt.Errorf("landing the rows up to key %s: %w", r.Key, err)
@@ -155,7 +155,7 @@ func (w *writing) replace(ctx context.Context, c *Change, out *Landed) error {
 		return err
 	}
 	out.count(state)
-	return w.keep(ctx, c.ID, string(c.To.Columns), fields)
+	return w.keep(ctx, c.ID, c.To.Columns, fields)
 }
 
 // keep stores a record's payload in the place of what is there; nil columns
