@@ -34,7 +34,8 @@ type delivery struct {
 	woken     chan struct{}
 	told      map[string]string // holders of other runs that were logged, by source
 	fresh     handed
-	late      []int64 // see reopened
+	answered  *settler // whose answers landings take along; nil: nobody's
+	late      []int64  // see reopened
 
 	// the conductor's own
 	verdict           // what answers say about the gate
@@ -130,6 +131,23 @@ func (b *Bridge) newDelivery(limit int) *delivery {
 // wake tells the conductor that there may be more to send.
 func (d *delivery) wake() { notify(d.woken) }
 
+// along has landings take along what a settler has gathered; nil: nothing.
+func (d *delivery) along(s *settler) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answered = s
+}
+
+// gathered gives a landing the answers that it takes along; nil: there are none.
+func (d *delivery) gathered() func() *ledger.Answers {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.answered == nil {
+		return nil
+	}
+	return d.answered.take
+}
+
 // notify tells a channel with room for one that there is news.
 func notify(c chan<- struct{}) {
 	select {
@@ -187,6 +205,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	n := d.b.Settings.Concurrency
 	d.jobs, d.answers = make(chan job), make(chan answer, n)
 	d.settler = newSettler(work, d, n)
+	d.along(d.settler)
 	var senders sync.WaitGroup
 	for range n {
 		senders.Go(func() {
@@ -212,6 +231,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 		d.paced.Stop()
 		release()
 		cut()
+		d.along(nil)
 		return d.settler.close()
 	}, nil
 }

@@ -11,7 +11,8 @@ import (
 	"parkbridge/internal/ledger"
 )
 
-// settler writes answers down, as many as have gathered in one transaction.
+// settler writes answers down, as many as have gathered in one transaction; a
+// landing that comes first takes them along.
 type settler struct {
 	ctx     context.Context //nolint:containedctx // it outlives the call that a stop cancels, and ends with close
 	d       *delivery
@@ -24,11 +25,10 @@ type settler struct {
 
 	mu       sync.Mutex
 	gathered []ledger.Settlement
-	spare    []ledger.Settlement // the other of two that take turns
-	state    ledger.SinkState    // as it is after the last answer
-	news     bool                // state is not written yet
-	urgent   bool                // what has gathered is to be written now
-	flushes  []chan struct{}     // wishes to know that all before are written
+	state    ledger.SinkState // as it is after the last answer
+	news     int              // changes since state was written
+	urgent   bool             // what has gathered is to be written now
+	flushes  []chan struct{}  // wishes to know that all before are written
 	closed   bool
 	err      error
 }
@@ -56,7 +56,8 @@ func (s *settler) add(some []ledger.Settlement, state ledger.SinkState) {
 	s.waiting.Add(int64(len(some)))
 	s.mu.Lock()
 	s.gathered = append(s.gathered, some...)
-	s.state, s.news = state, true
+	s.state = state
+	s.news++
 	tell := len(s.gathered) == len(some) || len(s.gathered) >= s.most
 	s.mu.Unlock()
 	if tell {
@@ -76,8 +77,8 @@ func (s *settler) addState(state ledger.SinkState) {
 // hurry has what has gathered written now: no more is to come for the moment.
 func (s *settler) hurry() {
 	s.mu.Lock()
-	s.urgent = s.news
-	tell := s.news
+	s.urgent = s.news > 0
+	tell := s.urgent
 	s.mu.Unlock()
 	if tell {
 		notify(s.wake)
@@ -118,7 +119,7 @@ func (s *settler) run() {
 	gathering := false
 	for {
 		s.mu.Lock()
-		some := s.news || len(s.flushes) > 0
+		some := s.news > 0 || len(s.flushes) > 0
 		now := s.urgent || s.closed || len(s.flushes) > 0 || len(s.gathered) >= s.most
 		closed := s.closed
 		s.mu.Unlock()
@@ -144,72 +145,109 @@ func (s *settler) run() {
 	}
 }
 
+// take gives what has gathered, for a transaction that has begun. Answers of a
+// source that another run has taken over are dropped: that run sends its records
+// again, under their flow_no.
+func (s *settler) take() *ledger.Answers {
+	leases := s.d.held()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.news == 0 || s.err != nil {
+		return nil
+	}
+	all := len(s.gathered)
+	s.gathered = slices.DeleteFunc(s.gathered, func(x ledger.Settlement) bool { return !x.Reopen && leases[x.Source] == nil })
+	s.waiting.Add(int64(len(s.gathered) - all))
+	runs := map[string]int64{}
+	for i := range s.gathered {
+		if x := &s.gathered[i]; !x.Reopen && runs[x.Source] == 0 {
+			if runs[x.Source] = s.d.runOf(x.Source).current.Load(); runs[x.Source] == 0 {
+				return nil // noteRuns has it noted
+			}
+		}
+	}
+	n, news, flushes, state := len(s.gathered), s.news, len(s.flushes), s.state
+	s.urgent = false
+	return &ledger.Answers{
+		Leases: leases, Runs: runs, Settlements: s.gathered[:n:n], Sink: &state,
+		Written: func() { s.wrote(n, news, flushes) },
+	}
+}
+
+// wrote takes what is written out of what has gathered, as much as take gave, or
+// what is left of it where writing has failed meanwhile.
+func (s *settler) wrote(n, news, flushes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, news, flushes = min(n, len(s.gathered)), min(news, s.news), min(flushes, len(s.flushes))
+	rest := copy(s.gathered, s.gathered[n:])
+	clear(s.gathered[rest:])
+	s.gathered = s.gathered[:rest]
+	s.news -= news
+	for _, flushed := range s.flushes[:flushes] {
+		close(flushed)
+	}
+	s.flushes = s.flushes[flushes:]
+	s.waiting.Add(-int64(n))
+	notify(s.written)
+}
+
 // write settles what has gathered. After an error nothing more is written: the
 // answers are lost, the records stay pending and go out again under their
 // flow_no.
 func (s *settler) write() {
 	s.mu.Lock()
-	batch, state, news, flushes := s.gathered, s.state, s.news, s.flushes
-	s.gathered, s.spare = s.spare[:0], nil
-	s.news, s.urgent, s.flushes = false, false, nil
-	failed := s.err != nil
+	n, news, flushes, failed := len(s.gathered), s.news, len(s.flushes), s.err != nil
 	s.mu.Unlock()
-	if news && !failed {
-		err := s.settle(batch, &state)
+	if !failed && news > 0 {
+		err := s.settle()
 		for tries := 0; errors.Is(err, ledger.ErrTransient) && tries < settleTries; tries++ {
 			// The answers are in hand, and to lose them is to send the records
 			// again; sending waits meanwhile.
 			<-time.After(settleWait)
-			err = s.settle(batch, &state)
+			err = s.settle()
 		}
-		if err != nil {
-			s.mu.Lock()
-			s.err = err
-			s.mu.Unlock()
-			close(s.failed)
+		if err == nil {
+			return
 		}
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+		close(s.failed)
 	}
-	s.waiting.Add(-int64(len(batch)))
-	clear(batch)
-	s.mu.Lock()
-	s.spare = batch
-	s.mu.Unlock()
-	notify(s.written)
-	for _, flushed := range flushes {
-		close(flushed)
-	}
+	s.wrote(n, news, flushes)
 }
 
-// settle writes settlements. Those of a source that another run has taken over
-// are dropped: that run sends its records again, under their flow_no.
-func (s *settler) settle(settlements []ledger.Settlement, state *ledger.SinkState) error {
+// settle writes what has gathered.
+func (s *settler) settle() error {
 	for {
-		runs, err := s.runs(settlements)
-		if err != nil {
-			return err
+		err := s.noteRuns()
+		if err == nil {
+			err = s.d.b.Ledger.Settle(s.ctx, s.take)
 		}
-		err = s.d.b.Ledger.Settle(s.ctx, s.d.held(), runs, settlements, state)
 		lost := (*ledger.LostError)(nil)
 		if !errors.As(err, &lost) {
 			return err
 		}
 		s.d.lose(lost)
-		settlements = slices.DeleteFunc(slices.Clone(settlements), func(x ledger.Settlement) bool { return x.Source == lost.Source && !x.Reopen })
 	}
 }
 
-// runs are those that settlements count for, by source.
-func (s *settler) runs(settlements []ledger.Settlement) (map[string]int64, error) {
-	out := map[string]int64{}
-	for _, x := range settlements {
-		if x.Reopen || out[x.Source] != 0 {
-			continue
+// noteRuns has the runs noted that what has gathered counts for.
+func (s *settler) noteRuns() error {
+	leases := s.d.held()
+	sources := map[string]bool{}
+	s.mu.Lock()
+	for i := range s.gathered {
+		if x := &s.gathered[i]; !x.Reopen && leases[x.Source] != nil {
+			sources[x.Source] = true
 		}
-		id, err := s.d.noteRun(s.ctx, x.Source)
-		if err != nil {
-			return nil, err
-		}
-		out[x.Source] = id
 	}
-	return out, nil
+	s.mu.Unlock()
+	for source := range sources {
+		if _, err := s.d.noteRun(s.ctx, source); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -210,53 +210,79 @@ const (
 	SinkBlocked = "blocked" // it refuses every record alike
 )
 
-// Settle writes answers and the sink's state in one transaction, under the
-// leases of the records' sources; with a [*LostError] nothing was written. runs
-// gives the run of each source that the answers count for. A record that a
+// Answers are answers of the gate that are to be written.
+type Answers struct {
+	Leases      map[string]*Lease // of the records' sources
+	Runs        map[string]int64  // that they count for, by source
+	Settlements []Settlement
+	Sink        *SinkState // as it is after them; nil leaves what is stored
+	// Written is called once they are written, before anything else can be; nil is
+	// not called.
+	Written func()
+}
+
+// Settle writes answers in one transaction, under the leases of the records'
+// sources; with a [*LostError] nothing was written. They are asked for when it
+// begins, and take must not use the ledger; nil writes nothing. A record that a
 // person has ended meanwhile stays ended, unless the platform has taken it. One
 // whose content is another by now stays as it is, unless the platform has taken
 // what was sent.
-func (l *Ledger) Settle(ctx context.Context, leases map[string]*Lease, runs map[string]int64, settlements []Settlement, sink *SinkState) error {
-	err := l.tx(ctx, func(tx *sql.Conn) error {
+func (l *Ledger) Settle(ctx context.Context, take func() *Answers) error {
+	var answers *Answers
+	err := l.txThen(ctx, func(tx *sql.Conn) error {
 		failpoint.Hit("settle.begin")
-		counts := map[string]*[2]int{}
-		for _, s := range settlements {
-			if !s.Reopen && counts[s.Source] == nil {
-				lease := leases[s.Source]
-				if lease == nil {
-					return &LostError{s.Source}
-				}
-				if err := lease.check(ctx, l.stmts.lease); err != nil {
-					return err
-				}
-				counts[s.Source] = new([2]int)
-			}
-		}
-		w := &writing{l: l, tx: tx, lots: map[string]int64{}}
-		if err := w.settleAll(ctx, settlements, counts); err != nil {
-			return err
-		}
-		failpoint.Hit("settle.records")
-		for source, n := range counts {
-			if n[0] == 0 && n[1] == 0 {
-				continue
-			}
-			if _, err := l.stmts.runDelivered.ExecContext(ctx, n[0], n[1], n[1], runs[source]); err != nil {
-				return err
-			}
-		}
-		if sink != nil {
-			if err := l.writeSink(ctx, *sink); err != nil {
-				return err
-			}
-		}
+		answers = take()
+		err := (&writing{l: l, tx: tx, lots: map[string]int64{}}).answers(ctx, answers)
 		failpoint.Hit("settle.commit")
-		return nil
-	})
+		return err
+	}, func() { answers.written() })
 	if err != nil {
 		return fmt.Errorf("settling answers: %w", err)
 	}
 	failpoint.Hit("settle.done")
+	return nil
+}
+
+func (a *Answers) written() {
+	if a != nil && a.Written != nil {
+		a.Written()
+	}
+}
+
+// answers writes answers; nil are none.
+func (w *writing) answers(ctx context.Context, a *Answers) error {
+	if a == nil {
+		return nil
+	}
+	counts := map[string]*[2]int{}
+	for i := range a.Settlements {
+		s := &a.Settlements[i]
+		if !s.Reopen && counts[s.Source] == nil {
+			lease := a.Leases[s.Source]
+			if lease == nil {
+				return &LostError{s.Source}
+			}
+			if err := lease.check(ctx, w.l.stmts.lease); err != nil {
+				return err
+			}
+			counts[s.Source] = new([2]int)
+		}
+	}
+	if err := w.settleAll(ctx, a.Settlements, counts); err != nil {
+		return err
+	}
+	failpoint.Hit("settle.records")
+	for source, n := range counts {
+		if n[0] == 0 && n[1] == 0 {
+			continue
+		}
+		if _, err := w.l.stmts.runDelivered.ExecContext(ctx, n[0], n[1], n[1], a.Runs[source]); err != nil {
+			return err
+		}
+	}
+	if a.Sink != nil {
+		return w.l.writeSink(ctx, *a.Sink)
+	}
 	return nil
 }
 

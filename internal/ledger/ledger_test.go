@@ -63,6 +63,13 @@ func open(t *testing.T) *fixture {
 	return f
 }
 
+// answers are answers to be written as they are.
+func answers(leases map[string]*ledger.Lease, runs map[string]int64, settlements []ledger.Settlement, sink *ledger.SinkState) func() *ledger.Answers {
+	return func() *ledger.Answers {
+		return &ledger.Answers{Leases: leases, Runs: runs, Settlements: settlements, Sink: sink}
+	}
+}
+
 func row(key, flow string) ledger.New {
 	m := ledger.Mapped{Fields: fmt.Sprintf(`{"flow_no":%q,"plate":"粤B%s"}`, flow, key), ParkUUID: "P", FlowNo: flow, ParkingSerial: "S" + key}
 	return ledger.New{Key: key, Content: ledger.Content{Hash: "00000000:" + key, Columns: `{"id":` + fmt.Sprintf("%q", key) + `}`, Mapped: m}}
@@ -99,7 +106,7 @@ func (f *fixture) settle(t *testing.T, s ...ledger.Settlement) {
 			s[i].Hash = known[found[0].Key].Hash
 		}
 	}
-	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run}, s, nil))
+	require.NoError(t, f.Settle(t.Context(), answers(map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run}, s, nil)))
 }
 
 func (f *fixture) only(t *testing.T, filter ledger.Filter) ledger.Record {
@@ -170,7 +177,7 @@ func TestOneRunner(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.Land(t.Context(), ledger.Landing{Lease: lost, From: mark, To: ledger.State{Mark: at("2"), Floor: at("2")}, Table: "pass", RunID: f.run})
 	require.ErrorIs(t, err, ledger.ErrLeaseLost)
-	err = f.Settle(t.Context(), map[string]*ledger.Lease{"gate": lost}, nil, []ledger.Settlement{{Due: &ledger.Due{ID: 1, Source: "gate"}, State: ledger.Delivered}}, nil)
+	err = f.Settle(t.Context(), answers(map[string]*ledger.Lease{"gate": lost}, nil, []ledger.Settlement{{Due: &ledger.Due{ID: 1, Source: "gate"}, State: ledger.Delivered}}, nil))
 	require.ErrorIs(t, err, ledger.ErrLeaseLost)
 	require.Equal(t, []string{"1"}, f.due(t, time.Time{}))
 }
@@ -440,7 +447,7 @@ func TestSinkStateSurvives(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	want := ledger.SinkState{State: ledger.SinkBlocked, Reason: "401", Since: f.clock.Now(), RetryAt: f.clock.Now(), LastAcceptedAt: f.clock.Now(), RejectedRun: []int64{3, 4}}
-	require.NoError(t, f.Settle(t.Context(), nil, nil, nil, &want))
+	require.NoError(t, f.Settle(t.Context(), answers(nil, nil, nil, &want)))
 	got, err := f.Sink(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, want, got)
@@ -487,7 +494,7 @@ func TestSize(t *testing.T) {
 		for i := range chunk {
 			all = append(all, ledger.Settlement{Due: &ledger.Due{ID: chunk[i].ID, Source: "gate", Hash: chunk[i].Hash}, State: ledger.Delivered, Attempted: true, At: f.clock.Now(), Code: "1001"})
 		}
-		require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, nil, all, nil))
+		require.NoError(t, f.Settle(t.Context(), answers(map[string]*ledger.Lease{"gate": f.lease}, nil, all, nil)))
 	}
 	wiped, err := f.Wipe(t.Context(), f.clock.Now().Add(time.Hour))
 	require.NoError(t, err)
@@ -495,6 +502,78 @@ func TestSize(t *testing.T) {
 	_, free, err = f.Size(t.Context())
 	require.NoError(t, err)
 	require.Greater(t, free, int64(1_000_000))
+}
+
+// Many acceptances are written in one statement, each as it would be alone: one of
+// a content that was replaced meanwhile keeps what was sent.
+func TestManyAcceptances(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 7, 8, 9, 31, 32, 33, 75} {
+		f := open(t)
+		rows, sent := make([]ledger.New, n), make([]ledger.Settlement, n)
+		for i := range rows {
+			rows[i] = row(fmt.Sprint(i), fmt.Sprint("F", i))
+		}
+		f.land(t, "1", rows...)
+		for i := range rows {
+			sent[i] = ledger.Settlement{
+				Due:   &ledger.Due{ID: rows[i].ID, Source: "gate", Hash: rows[i].Hash, Fields: rows[i].Fields, FlowNo: rows[i].FlowNo, ParkUUID: "P"},
+				State: ledger.Delivered, Attempted: true, At: f.clock.Now(), Code: fmt.Sprint("c", i), HTTPStatus: 200,
+			}
+		}
+		changed := n / 2
+		mark, err := f.Mark(t.Context(), "gate")
+		require.NoError(t, err)
+		_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: ledger.State{Mark: at("1")}, Table: "pass", Changes: []ledger.Change{
+			{ID: rows[changed].ID, Key: rows[changed].Key, Was: rows[changed].Hash, To: &ledger.Content{Hash: "00000000:new", Columns: "{}", Mapped: row("new", "Fnew").Mapped}},
+		}})
+		require.NoError(t, err)
+		require.NoError(t, f.Settle(t.Context(), answers(map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run}, sent, nil)))
+		records, err := f.Records(t.Context(), ledger.Filter{})
+		require.NoError(t, err)
+		require.Len(t, records, n)
+		for _, r := range records {
+			require.Equal(t, ledger.Delivered, r.State)
+			require.Equal(t, "F"+r.Key, r.FlowNo)
+			require.Equal(t, "c"+r.Key, r.Code)
+			require.Equal(t, 1, r.Attempts)
+		}
+		runs, err := f.Runs(t.Context(), "gate", 1)
+		require.NoError(t, err)
+		require.Equal(t, n, runs[0].Delivered)
+	}
+}
+
+// A landing takes answers along; those that cannot be written do not keep it.
+func TestAnswersAlongWithALanding(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	rows := []ledger.New{row("1", "F1"), row("2", "F2")}
+	f.land(t, "1", rows[0])
+	written := 0
+	along := func(leases map[string]*ledger.Lease) func() *ledger.Answers {
+		return func() *ledger.Answers {
+			return &ledger.Answers{
+				Leases: leases, Settlements: []ledger.Settlement{{Due: &ledger.Due{ID: 1, Source: "gate", Hash: rows[0].Hash}, State: ledger.Delivered, At: f.clock.Now()}},
+				Written: func() { written++ },
+			}
+		}
+	}
+	land := func(to string, answers func() *ledger.Answers, rows ...ledger.New) {
+		mark, err := f.Mark(t.Context(), "gate")
+		require.NoError(t, err)
+		_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: ledger.State{Mark: at(to)}, Table: "pass", Rows: rows, Answers: answers})
+		require.NoError(t, err)
+	}
+	land("2", along(nil), rows[1])
+	require.Zero(t, written, "without a lease")
+	require.Equal(t, ledger.Pending, f.only(t, ledger.Filter{IDs: []int64{1}}).State)
+	require.Equal(t, ledger.Pending, f.only(t, ledger.Filter{IDs: []int64{2}}).State, "landed all the same")
+	land("3", along(map[string]*ledger.Lease{"gate": f.lease}), row("3", "F2")) // whose number is taken
+	require.Equal(t, 1, written)
+	require.Equal(t, ledger.Delivered, f.only(t, ledger.Filter{IDs: []int64{1}}).State)
+	require.Equal(t, ledger.Invalid, f.only(t, ledger.Filter{IDs: []int64{3}}).State)
+	land("4", func() *ledger.Answers { return nil }, row("4", "F4"))
 }
 
 func BenchmarkLand(b *testing.B) {
@@ -553,7 +632,7 @@ func BenchmarkSettle(b *testing.B) {
 			}
 		}
 		b.StartTimer()
-		require.NoError(b, l.Settle(b.Context(), leases, runs, settlements, nil))
+		require.NoError(b, l.Settle(b.Context(), answers(leases, runs, settlements, nil)))
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 	require.NoError(b, lease.Release(b.Context()))
@@ -578,8 +657,8 @@ func TestAnswerToAReplacedContent(t *testing.T) {
 	sent := func(id int64, hash, state, flow string) ledger.Settlement {
 		return ledger.Settlement{Due: &ledger.Due{ID: id, Source: "gate", Hash: hash, Fields: `{}`, FlowNo: flow, ParkUUID: "P"}, State: state, At: f.clock.Now(), Code: "x"}
 	}
-	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
-		[]ledger.Settlement{sent(1, "00000000:1", ledger.Delivered, "F1"), sent(2, "00000000:2", ledger.Rejected, "F2")}, nil))
+	require.NoError(t, f.Settle(t.Context(), answers(map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
+		[]ledger.Settlement{sent(1, "00000000:1", ledger.Delivered, "F1"), sent(2, "00000000:2", ledger.Rejected, "F2")}, nil)))
 	first := f.only(t, ledger.Filter{IDs: []int64{1}})
 	require.Equal(t, ledger.Delivered, first.State)
 	require.Equal(t, "F1", first.FlowNo)
@@ -596,8 +675,8 @@ func TestAnswerToAReplacedContent(t *testing.T) {
 	f.land(t, "4", row("4", "F4"))
 	replace(4, "4", "00000000:4", ledger.Content{Hash: "00000000:new4", Columns: `{}`, Mapped: row("4", "F4b").Mapped})
 	f.land(t, "5", row("5", "F4"))
-	require.NoError(t, f.Settle(t.Context(), map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
-		[]ledger.Settlement{sent(5, "00000000:5", ledger.Delivered, "F4"), sent(4, "00000000:4", ledger.Delivered, "F4")}, nil))
+	require.NoError(t, f.Settle(t.Context(), answers(map[string]*ledger.Lease{"gate": f.lease}, map[string]int64{"gate": f.run},
+		[]ledger.Settlement{sent(5, "00000000:5", ledger.Delivered, "F4"), sent(4, "00000000:4", ledger.Delivered, "F4")}, nil)))
 	fourth := f.only(t, ledger.Filter{IDs: []int64{4}})
 	require.Equal(t, ledger.Delivered, fourth.State)
 	require.Contains(t, fourth.Problems[0].Problem, "record 5 was delivered under the same number")
