@@ -110,13 +110,16 @@ func AppendJSON(dst []byte, s string) []byte {
 func plainJSON(s string) bool {
 	ascii := true
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' {
+		switch c := s[i]; {
+		case c < ' ' || c == '"' || c == '\\':
 			return false
-		} else if c >= utf8.RuneSelf {
+		case c == 0xe2 && (strings.HasPrefix(s[i:], "\u2028") || strings.HasPrefix(s[i:], "\u2029")):
+			return false
+		case c >= utf8.RuneSelf:
 			ascii = false
 		}
 	}
-	return ascii || (utf8.ValidString(s) && !strings.ContainsAny(s, "\u2028\u2029"))
+	return ascii || utf8.ValidString(s)
 }
 
 // appendJSON appends the form of [Value.MarshalJSON].

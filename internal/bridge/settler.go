@@ -26,7 +26,9 @@ type settler struct {
 	mu       sync.Mutex
 	gathered []ledger.Settlement
 	state    ledger.SinkState // as it is after the last answer
-	news     int              // changes since state was written
+	news     int              // changes that are not written
+	said     ledger.SinkState // as it was written last
+	stale    bool             // what has changed since is not worth a write of its own
 	urgent   bool             // what has gathered is to be written now
 	flushes  []chan struct{}  // wishes to know that all before are written
 	closed   bool
@@ -37,6 +39,9 @@ const (
 	// linger is how long answers gather while more are under way.
 	linger = 5 * time.Millisecond
 	// Answers that cannot be written for now are tried again this often.
+	// sinkEvery is how often the time of the last acceptance is written while answers
+	// keep coming.
+	sinkEvery   = time.Second
 	settleTries = 20
 	settleWait  = time.Second
 )
@@ -44,7 +49,7 @@ const (
 // newSettler starts a settler of answers to so many calls at a time.
 func newSettler(ctx context.Context, d *delivery, concurrency int) *settler {
 	s := &settler{
-		ctx: ctx, d: d, most: concurrency + concurrency/4,
+		ctx: ctx, d: d, most: concurrency,
 		wake: make(chan struct{}, 1), failed: make(chan struct{}), written: make(chan struct{}, 1),
 	}
 	s.done.Go(s.run)
@@ -77,7 +82,7 @@ func (s *settler) addState(state ledger.SinkState) {
 // hurry has what has gathered written now: no more is to come for the moment.
 func (s *settler) hurry() {
 	s.mu.Lock()
-	s.urgent = s.news > 0
+	s.urgent = s.news > 0 || s.stale
 	tell := s.urgent
 	s.mu.Unlock()
 	if tell {
@@ -119,7 +124,7 @@ func (s *settler) run() {
 	gathering := false
 	for {
 		s.mu.Lock()
-		some := s.news > 0 || len(s.flushes) > 0
+		some := s.news > 0 || s.stale || len(s.flushes) > 0
 		now := s.urgent || s.closed || len(s.flushes) > 0 || len(s.gathered) >= s.most
 		closed := s.closed
 		s.mu.Unlock()
@@ -152,7 +157,7 @@ func (s *settler) take() *ledger.Answers {
 	leases := s.d.held()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.news == 0 || s.err != nil {
+	if (s.news == 0 && !s.stale) || s.err != nil {
 		return nil
 	}
 	all := len(s.gathered)
@@ -167,18 +172,32 @@ func (s *settler) take() *ledger.Answers {
 		}
 	}
 	n, news, flushes, state := len(s.gathered), s.news, len(s.flushes), s.state
-	s.urgent = false
-	return &ledger.Answers{
-		Leases: leases, Runs: runs, Settlements: s.gathered[:n:n], Sink: &state,
-		Written: func() { s.wrote(n, news, flushes) },
+	out := &ledger.Answers{Leases: leases, Runs: runs, Settlements: s.gathered[:n:n]}
+	if s.urgent || s.closed || flushes > 0 || s.changed() {
+		out.Sink = &state
 	}
+	s.urgent = false
+	out.Written = func() { s.wrote(n, news, flushes, out.Sink) }
+	return out
+}
+
+// changed reports that the sink's state is more than a little ahead of what is
+// written.
+func (s *settler) changed() bool {
+	a, b := &s.state, &s.said
+	return a.State != b.State || a.Reason != b.Reason || !a.Since.Equal(b.Since) || !a.RetryAt.Equal(b.RetryAt) ||
+		!slices.Equal(a.RejectedRun, b.RejectedRun) || a.LastAcceptedAt.Sub(b.LastAcceptedAt) >= sinkEvery
 }
 
 // wrote takes what is written out of what has gathered, as much as take gave, or
-// what is left of it where writing has failed meanwhile.
-func (s *settler) wrote(n, news, flushes int) {
+// what is left of it where writing has failed meanwhile; said is the sink's state
+// as it was written, nil where that was left out.
+func (s *settler) wrote(n, news, flushes int, said *ledger.SinkState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stale = said == nil; !s.stale {
+		s.said = *said
+	}
 	n, news, flushes = min(n, len(s.gathered)), min(news, s.news), min(flushes, len(s.flushes))
 	rest := copy(s.gathered, s.gathered[n:])
 	clear(s.gathered[rest:])
@@ -197,9 +216,9 @@ func (s *settler) wrote(n, news, flushes int) {
 // flow_no.
 func (s *settler) write() {
 	s.mu.Lock()
-	n, news, flushes, failed := len(s.gathered), s.news, len(s.flushes), s.err != nil
+	n, news, flushes, state, failed, stale := len(s.gathered), s.news, len(s.flushes), s.state, s.err != nil, s.stale
 	s.mu.Unlock()
-	if !failed && news > 0 {
+	if !failed && (news > 0 || stale) {
 		err := s.settle()
 		for tries := 0; errors.Is(err, ledger.ErrTransient) && tries < settleTries; tries++ {
 			// The answers are in hand, and to lose them is to send the records
@@ -215,7 +234,7 @@ func (s *settler) write() {
 		s.mu.Unlock()
 		close(s.failed)
 	}
-	s.wrote(n, news, flushes)
+	s.wrote(n, news, flushes, &state) // or as if it were
 }
 
 // settle writes what has gathered.
