@@ -378,7 +378,7 @@ func (b *Bridge) Reset(ctx context.Context, s *Source, to string) (position sour
 	if err != nil {
 		return position, err
 	}
-	lease, err := b.Ledger.Acquire(ctx, s.Name)
+	lease, err := b.acquire(ctx, s.Name)
 	if err != nil {
 		return position, err
 	}

@@ -34,8 +34,7 @@ type delivery struct {
 	woken     chan struct{}
 	told      map[string]string // holders of other runs that were logged, by source
 	fresh     handed
-	answered  *settler // whose answers landings take along; nil: nobody's
-	late      []int64  // see reopened
+	late      []int64 // see reopened
 
 	// the conductor's own
 	verdict           // what answers say about the gate
@@ -131,23 +130,6 @@ func (b *Bridge) newDelivery(limit int) *delivery {
 // wake tells the conductor that there may be more to send.
 func (d *delivery) wake() { notify(d.woken) }
 
-// along has landings take along what a settler has gathered; nil: nothing.
-func (d *delivery) along(s *settler) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.answered = s
-}
-
-// gathered gives a landing the answers that it takes along; nil: there are none.
-func (d *delivery) gathered() func() *ledger.Answers {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.answered == nil {
-		return nil
-	}
-	return d.answered.take
-}
-
 // notify tells a channel with room for one that there is news.
 func notify(c chan<- struct{}) {
 	select {
@@ -204,8 +186,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	d.paced.Stop()
 	n := d.b.Settings.Concurrency
 	d.jobs, d.answers = make(chan job), make(chan answer, n)
-	d.settler = newSettler(work, d, n)
-	d.along(d.settler)
+	d.settler = newSettler(work, d)
 	var senders sync.WaitGroup
 	for range n {
 		senders.Go(func() {
@@ -221,7 +202,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	}
 	return func() error {
 		for d.sending > 0 {
-			d.settleAnswer(<-d.answers)
+			d.settleAnswers(<-d.answers)
 		}
 		if d.admit() {
 			d.settler.addState(d.sink)
@@ -231,7 +212,6 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 		d.paced.Stop()
 		release()
 		cut()
-		d.along(nil)
 		return d.settler.close()
 	}, nil
 }
@@ -301,9 +281,7 @@ func (d *delivery) exhausted() bool {
 // dispatch hands out as many records as may be under way.
 func (d *delivery) dispatch(ctx context.Context) error {
 	n := d.b.Settings.Concurrency
-	// Killed now, what is under way and what is answered but not written goes out
-	// again: that is kept within three times the concurrency.
-	for d.sending < n && d.sending+d.settler.unwritten() < 3*n && !d.limited() && ctx.Err() == nil {
+	for d.sending < n && d.settler.room() && !d.limited() && ctx.Err() == nil {
 		var next *record
 		var err error
 		probe := false
@@ -380,6 +358,7 @@ func (d *delivery) settleAnswers(a answer) {
 		select {
 		case a = <-d.answers:
 		default:
+			d.settler.note()
 			return
 		}
 	}

@@ -99,7 +99,6 @@ func (l *lander) write(ctx context.Context, to ledger.State, found *sifted) erro
 		if in.RunID, err = l.d.noteRun(work, l.s.Name); err != nil {
 			return err
 		}
-		in.Answers = l.d.gathered()
 		in.Read, in.Then = l.read, func() { l.d.hand(l.s.Name, found.rows, found.fields, len(found.changes) > 0) }
 	}
 	landed, err := l.b.Ledger.Land(work, in)

@@ -13,7 +13,7 @@ import (
 
 // take acquires a source's lease.
 func (d *delivery) take(ctx context.Context, source string) error {
-	lease, err := d.b.Ledger.Acquire(ctx, source)
+	lease, err := d.b.acquire(ctx, source)
 	if err != nil {
 		return err
 	}
@@ -22,6 +22,15 @@ func (d *delivery) take(ctx context.Context, source string) error {
 	d.leases[source] = lease
 	delete(d.lost, source)
 	return nil
+}
+
+// acquire takes a source's lease, and tells what the last holder has left.
+func (b *Bridge) acquire(ctx context.Context, source string) (*ledger.Lease, error) {
+	lease, err := b.Ledger.Acquire(ctx, source)
+	if err == nil && lease.Recovered > 0 {
+		b.Log.Info("the last run was killed; what the gate had accepted until then is written down now", "source", source, "records", lease.Recovered)
+	}
+	return lease, err
 }
 
 // tell reports whether a holder of a source is one not told of yet.

@@ -88,7 +88,7 @@ func (t *tally) result() []ledger.Day {
 func (b *Bridge) Reconcile(ctx context.Context, s *Source, w Window, dry bool) (result ledger.Reconcile, err error) {
 	var lease *ledger.Lease
 	if !dry {
-		if lease, err = b.Ledger.Acquire(ctx, s.Name); err != nil {
+		if lease, err = b.acquire(ctx, s.Name); err != nil {
 			return result, err
 		}
 		d := b.newDelivery(0)

@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"parkbridge/internal/ledger"
@@ -12,9 +11,6 @@ import (
 // run is a source's run as it goes on. It is noted in the ledger once there is
 // something to note; what is delivered after its end still counts for it.
 type run struct {
-	// current is the id that deliveries count for, for whom mu may keep waiting; 0
-	// where that is not noted.
-	current atomic.Int64
 	mu      sync.Mutex
 	id      int64 // of the last one noted; 0: there is none
 	active  bool
@@ -48,7 +44,6 @@ func (d *delivery) startRun(source string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.active, r.noted, r.started, r.read = true, false, d.b.Now(), 0
-	r.current.Store(0)
 }
 
 // countRead adds to the rows that a source's run has read and no landing has
@@ -86,9 +81,6 @@ func (d *delivery) note(ctx context.Context, source string, r *run) (id int64, e
 	if r.noted = r.active; !r.active { // delivered before any run: that is all there is of it
 		_, err = d.b.Ledger.FinishRun(ctx, r.id, 0, nil)
 	}
-	if err == nil {
-		r.current.Store(r.id)
-	}
 	return r.id, err
 }
 
@@ -112,7 +104,6 @@ func (d *delivery) endRun(ctx context.Context, source string, failure error) (le
 		}
 	}
 	r.active = false
-	r.current.Store(r.id)
 	if r.noted {
 		return d.b.Ledger.FinishRun(ctx, r.id, r.read, failure)
 	}

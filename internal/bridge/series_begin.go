@@ -160,7 +160,7 @@ func (b *Bridge) resetSeries(ctx context.Context, s *Source, to string) (err err
 	if r.tables, r.server, err = s.Series.connected(ctx); err != nil {
 		return err
 	}
-	if r.lease, err = b.Ledger.Acquire(ctx, s.Name); err != nil {
+	if r.lease, err = b.acquire(ctx, s.Name); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.lease.Release(context.WithoutCancel(ctx))) }()

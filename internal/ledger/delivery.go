@@ -216,44 +216,38 @@ type Answers struct {
 	Runs        map[string]int64  // that they count for, by source
 	Settlements []Settlement
 	Sink        *SinkState // as it is after them; nil leaves what is stored
-	// Written is called once they are written, before anything else can be; nil is
-	// not called.
-	Written func()
 }
 
 // Settle writes answers in one transaction, under the leases of the records'
-// sources; with a [*LostError] nothing was written. They are asked for when it
-// begins, and take must not use the ledger; nil writes nothing. A record that a
-// person has ended meanwhile stays ended, unless the platform has taken it. One
-// whose content is another by now stays as it is, unless the platform has taken
-// what was sent.
-func (l *Ledger) Settle(ctx context.Context, take func() *Answers) error {
-	var answers *Answers
-	err := l.txThen(ctx, func(tx *sql.Conn) error {
+// sources; with a [*LostError] nothing was written. A record that a person has
+// ended meanwhile stays ended, unless the platform has taken it. One whose content
+// is another by now stays as it is, unless the platform has taken what was sent.
+func (l *Ledger) Settle(ctx context.Context, answers Answers) error {
+	err := l.tx(ctx, func(tx *sql.Conn) error {
 		failpoint.Hit("settle.begin")
-		answers = take()
 		err := (&writing{l: l, tx: tx, lots: map[string]int64{}}).answers(ctx, answers)
 		failpoint.Hit("settle.commit")
 		return err
-	}, func() { answers.written() })
+	})
 	if err != nil {
 		return fmt.Errorf("settling answers: %w", err)
 	}
 	failpoint.Hit("settle.done")
+	for source, lease := range answers.Leases {
+		n := 0
+		for i := range answers.Settlements {
+			if s := &answers.Settlements[i]; s.State == Delivered && !s.Reopen && s.Source == source {
+				n++
+			}
+		}
+		if n > 0 {
+			lease.journal.settled(n)
+		}
+	}
 	return nil
 }
 
-func (a *Answers) written() {
-	if a != nil && a.Written != nil {
-		a.Written()
-	}
-}
-
-// answers writes answers; nil are none.
-func (w *writing) answers(ctx context.Context, a *Answers) error {
-	if a == nil {
-		return nil
-	}
+func (w *writing) answers(ctx context.Context, a Answers) error {
 	counts := map[string]*[2]int{}
 	for i := range a.Settlements {
 		s := &a.Settlements[i]

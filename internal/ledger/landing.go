@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -114,9 +113,6 @@ type Landing struct {
 	// Then is called once the landing is written, before anything else can be:
 	// what it is called for comes in order of the records' ids. nil is not called.
 	Then func()
-	// Answers is asked for answers that are written with it, as in [Ledger.Settle];
-	// where they cannot be, the landing is written without them. nil is not asked.
-	Answers func() *Answers
 }
 
 // Landed says what a landing did.
@@ -199,14 +195,9 @@ func each(ctx context.Context, db querier, scan func(*sql.Rows) error, query str
 func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
 	// A number that is taken is rare, and the ledger's own index tells: only then
 	// is it asked which they are.
-	collide := false
-	out, err := l.land(ctx, &in, collide)
-	if collide = uniqueOf(err, "record.flow_no"); collide {
-		out, err = l.land(ctx, &in, collide)
-	}
-	if _, along := errors.AsType[*alongError](err); along {
-		in.Answers = nil
-		out, err = l.land(ctx, &in, collide)
+	out, err := l.land(ctx, &in, false)
+	if uniqueOf(err, "record.flow_no") {
+		out, err = l.land(ctx, &in, true)
 	}
 	if uniqueOf(err, "record.row_key") {
 		err = fmt.Errorf("%w: %w", ErrKnown, err)
@@ -218,15 +209,9 @@ func (l *Ledger) Land(ctx context.Context, in Landing) (Landed, error) {
 	return out, nil
 }
 
-// alongError is an error of answers that were to be written with a landing.
-type alongError struct{ error }
-
-func (e *alongError) Unwrap() error { return e.error }
-
 func (l *Ledger) land(ctx context.Context, in *Landing, collide bool) (Landed, error) {
 	out := Landed{Mark: in.From.moved(*in)}
 	now := stamp(l.now())
-	var along *Answers
 	err := l.txThen(ctx, func(tx *sql.Conn) error {
 		failpoint.Hit("land.begin")
 		if err := moveMark(ctx, tx, in, now); err != nil {
@@ -246,26 +231,14 @@ func (l *Ledger) land(ctx context.Context, in *Landing, collide bool) (Landed, e
 		if err := w.change(ctx, in, &out); err != nil {
 			return err
 		}
+		err := error(nil)
 		if in.RunID != 0 {
-			if _, err := tx.ExecContext(ctx, "UPDATE sync_run SET read_rows = read_rows + ?, landed = landed + ?, invalid = invalid + ? WHERE id = ?",
-				in.Read, len(in.Rows), out.Invalid, in.RunID); err != nil {
-				return err
-			}
-		}
-		if in.Answers != nil {
-			along = in.Answers()
-			if err := w.answers(ctx, along); err != nil {
-				return &alongError{err}
-			}
+			_, err = tx.ExecContext(ctx, "UPDATE sync_run SET read_rows = read_rows + ?, landed = landed + ?, invalid = invalid + ? WHERE id = ?",
+				in.Read, len(in.Rows), out.Invalid, in.RunID)
 		}
 		failpoint.Hit("land.commit")
-		return nil
-	}, func() {
-		if in.Then != nil {
-			in.Then()
-		}
-		along.written()
-	})
+		return err
+	}, in.Then)
 	return out, err
 }
 

@@ -63,11 +63,8 @@ func open(t *testing.T) *fixture {
 	return f
 }
 
-// answers are answers to be written as they are.
-func answers(leases map[string]*ledger.Lease, runs map[string]int64, settlements []ledger.Settlement, sink *ledger.SinkState) func() *ledger.Answers {
-	return func() *ledger.Answers {
-		return &ledger.Answers{Leases: leases, Runs: runs, Settlements: settlements, Sink: sink}
-	}
+func answers(leases map[string]*ledger.Lease, runs map[string]int64, settlements []ledger.Settlement, sink *ledger.SinkState) ledger.Answers {
+	return ledger.Answers{Leases: leases, Runs: runs, Settlements: settlements, Sink: sink}
 }
 
 func row(key, flow string) ledger.New {
@@ -542,38 +539,6 @@ func TestManyAcceptances(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, n, runs[0].Delivered)
 	}
-}
-
-// A landing takes answers along; those that cannot be written do not keep it.
-func TestAnswersAlongWithALanding(t *testing.T) {
-	t.Parallel()
-	f := open(t)
-	rows := []ledger.New{row("1", "F1"), row("2", "F2")}
-	f.land(t, "1", rows[0])
-	written := 0
-	along := func(leases map[string]*ledger.Lease) func() *ledger.Answers {
-		return func() *ledger.Answers {
-			return &ledger.Answers{
-				Leases: leases, Settlements: []ledger.Settlement{{Due: &ledger.Due{ID: 1, Source: "gate", Hash: rows[0].Hash}, State: ledger.Delivered, At: f.clock.Now()}},
-				Written: func() { written++ },
-			}
-		}
-	}
-	land := func(to string, answers func() *ledger.Answers, rows ...ledger.New) {
-		mark, err := f.Mark(t.Context(), "gate")
-		require.NoError(t, err)
-		_, err = f.Land(t.Context(), ledger.Landing{Lease: f.lease, From: mark, To: ledger.State{Mark: at(to)}, Table: "pass", Rows: rows, Answers: answers})
-		require.NoError(t, err)
-	}
-	land("2", along(nil), rows[1])
-	require.Zero(t, written, "without a lease")
-	require.Equal(t, ledger.Pending, f.only(t, ledger.Filter{IDs: []int64{1}}).State)
-	require.Equal(t, ledger.Pending, f.only(t, ledger.Filter{IDs: []int64{2}}).State, "landed all the same")
-	land("3", along(map[string]*ledger.Lease{"gate": f.lease}), row("3", "F2")) // whose number is taken
-	require.Equal(t, 1, written)
-	require.Equal(t, ledger.Delivered, f.only(t, ledger.Filter{IDs: []int64{1}}).State)
-	require.Equal(t, ledger.Invalid, f.only(t, ledger.Filter{IDs: []int64{3}}).State)
-	land("4", func() *ledger.Answers { return nil }, row("4", "F4"))
 }
 
 func BenchmarkLand(b *testing.B) {

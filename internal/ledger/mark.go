@@ -51,9 +51,13 @@ func (m Mark) moved(in Landing) Mark {
 // after the last [Ledger.Renew].
 type Lease struct {
 	Source string
-	token  int64
-	lock   *flock.Flock
-	ledger *Ledger
+	// Recovered counts the records that the last holder knew to be accepted and had
+	// not settled when it was killed; they are settled now.
+	Recovered int
+	token     int64
+	lock      *flock.Flock
+	ledger    *Ledger
+	journal   journal
 }
 
 // LeaseLasts is how long a lease that is not renewed keeps other machines away.
@@ -61,9 +65,10 @@ const LeaseLasts = 30 * time.Second
 
 // Acquire takes the lease of a source, or fails at once with a [*HeldError].
 // The holder is known by an operating-system lock, which a killed process
-// cannot leave behind.
+// cannot leave behind. What it had noted and not settled is settled first.
 func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
-	lock := flock.New(l.path + "." + url.PathEscape(source) + ".lock")
+	beside := l.path + "." + url.PathEscape(source)
+	lock := flock.New(beside + ".lock")
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("taking the lease of source %s: %w", source, err)
@@ -74,7 +79,7 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	host, _ := os.Hostname() // an empty name does no harm
 	now := l.now()
 	holder := fmt.Sprintf("process %d on %s since %s", os.Getpid(), host, stamp(now))
-	lease := &Lease{Source: source, lock: lock, ledger: l}
+	lease := &Lease{Source: source, lock: lock, ledger: l, journal: journal{path: beside + ".accepted"}}
 	err = l.tx(ctx, func(tx *sql.Conn) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO high_water_mark (source, lease_holder, lease_host, lease_until, lease_token, version) VALUES (?, ?, ?, ?, 1, 0)
 			ON CONFLICT (source) DO UPDATE SET lease_holder = excluded.lease_holder, lease_host = excluded.lease_host, lease_until = excluded.lease_until,
@@ -84,7 +89,10 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 		if errors.Is(err, sql.ErrNoRows) { // the lock beside the ledger says nothing of another machine
 			return &HeldError{Source: source, Holder: l.holder(ctx, source)}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return lease.recover(ctx, tx)
 	})
 	if held := (*HeldError)(nil); errors.As(err, &held) {
 		return nil, errors.Join(err, lock.Unlock())
@@ -92,6 +100,8 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("taking the lease of source %s: %w", source, err), lock.Unlock())
 	}
+	lease.journal.token = lease.token
+	_ = os.Remove(lease.journal.path) // if it stays, its number says that it has been seen
 	return lease, nil
 }
 
@@ -130,7 +140,15 @@ func (s *Lease) Release(ctx context.Context) error {
 	if s.lock == nil {
 		return nil
 	}
-	err := s.ledger.exec(ctx, "UPDATE high_water_mark SET lease_holder = NULL, lease_until = NULL WHERE source = ? AND lease_token = ?", s.Source, s.token)
+	ours := int64(0)
+	err := s.ledger.tx(ctx, func(tx *sql.Conn) error {
+		res, err := tx.ExecContext(ctx, "UPDATE high_water_mark SET lease_holder = NULL, lease_until = NULL WHERE source = ? AND lease_token = ?", s.Source, s.token)
+		if err == nil {
+			ours, err = res.RowsAffected()
+		}
+		return err
+	})
+	s.journal.close(ours == 0)
 	err = errors.Join(err, s.lock.Unlock())
 	s.lock = nil
 	return err
