@@ -21,9 +21,10 @@ func watched(t *testing.T, h http.HandlerFunc) (url string, opened *atomic.Int32
 	opened, closed = &atomic.Int32{}, make(chan struct{}, 100)
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+		switch state { //nolint:exhaustive // the others say nothing of a connection's beginning and end
+		case http.StateNew:
 			opened.Add(1)
-		} else if state == http.StateClosed {
+		case http.StateClosed:
 			closed <- struct{}{}
 		}
 	}

@@ -25,7 +25,7 @@ type settler struct {
 	full     bool                // one of these is
 	deaf     bool                // one of these could not be written
 
-	done     sync.WaitGroup
+	done sync.WaitGroup
 
 	mu       sync.Mutex
 	gathered []ledger.Settlement
@@ -43,8 +43,8 @@ const (
 	linger = 5 * time.Millisecond
 	// worthOne is how many answers are worth a transaction of their own; unwrittenMost
 	// is with how many sending waits.
-	worthOne      = 125
-	unwrittenMost = 250
+	worthOne      = 250
+	unwrittenMost = 500
 	// Answers that cannot be written for now are tried again this often.
 	settleTries = 20
 	settleWait  = time.Second

@@ -134,20 +134,21 @@ func (j *journal) close(lost bool) {
 // left reads what the last holder of a source's lease, whose number is given, has
 // noted in its journal, with the hashes as the ledger has them. What another ledger's holder has noted says nothing of
 // this one's records, so it is left out.
-func left(path string, token int64) (all []noted, err error) {
+func left(path string, token int64) ([]noted, error) {
 	b, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("reading the acceptances that the last run has noted: %w", err)
 	}
+	return parseNoted(b, token), nil
+}
+
+func parseNoted(b []byte, token int64) (all []noted) {
 	for first := true; ; first = false {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
 		var n noted
 		// A last line that was not written to its end is none.
 		if !whole || json.Unmarshal(line, &n) != nil || (first && n.Token != token) {
-			return all, nil
+			return all
 		}
 		if hash, err := hex.DecodeString(n.Hash); err == nil && !first {
 			n.Hash = string(hash)

@@ -177,6 +177,14 @@ var guards = []guard{
 		ledgerPkg, "TestAnswerToAReplacedContent",
 	},
 	{
+		"noted-is-settled", "internal/ledger/mark.go", "return lease.recover(ctx, tx)", "return nil",
+		ledgerPkg, "TestNotedAcceptancesSurvive",
+	},
+	{
+		"noted-in-this-ledger", "internal/ledger/journal.go", "(first && n.Token != token)", "(first && false)",
+		ledgerPkg, "TestNotedAcceptancesThatFitNoMore",
+	},
+	{
 		"held-is-not-sent", "internal/bridge/handed.go", "len(n.Problems) == 0 && !n.Held {", "len(n.Problems) == 0 {",
 		bridgePkg, "TestHeld/filled_in_later",
 	},
