@@ -251,7 +251,7 @@ func (c *Client) wire(room, fields Fields) Fields {
 // Send pushes one record and says what the answer means. It never fails: an
 // answer that did not come is a Retry with the transport's error as message.
 func (c *Client) Send(ctx context.Context, fields Fields) Reply {
-	call := c.calls.Get().(*call) //nolint:forcetypeassert,errcheck // newCall makes no others
+	call := c.calls.Get().(*call) //nolint:forcetypeassert,errcheck // New makes no others
 	defer c.calls.Put(call)
 	call.reply.Reset()
 	c.encode(call, fields)
