@@ -19,14 +19,13 @@ import (
 // hands each call through two more goroutines, which is half of what a push costs
 // the processor.
 //
-// Nothing is sent twice: a call that fails on a kept connection has failed. So
-// one that has been idle is looked at before it is used again, for the gate may
-// have closed it.
+// Nothing is sent twice: a call that fails on a kept connection has failed. So one
+// is looked at before it is used again, for the gate may have closed it, or have
+// said what nobody asked for and what is not to be taken for the next answer.
 type direct struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	host    string // with its port
 	timeout time.Duration
-	sure    time.Duration // how long an idle connection is taken to be alive unseen
 
 	mu    sync.Mutex
 	idle  []*link // the one used last at the end
@@ -37,7 +36,8 @@ type direct struct {
 type link struct {
 	net.Conn
 	in      *bufio.Reader
-	left    int // bytes that may still be read of this answer
+	left    int         // bytes that may still be read of this answer
+	waiting func() bool // see there
 	since   time.Time
 	watched context.Context //nolint:containedctx // that of the calls; when it ends, the one under way is cut
 	forget  func() bool     // ends the watch; false: it has ended
@@ -56,7 +56,7 @@ var errTooLong = errors.New("the answer with its headers is longer than 1 MiB")
 // bounds a call from dialling to the last byte of the answer.
 func newDirect(to *url.URL, conf *tls.Config, timeout time.Duration) *direct {
 	dialer := &net.Dialer{}
-	d := &direct{dial: dialer.DialContext, timeout: timeout, sure: 20 * time.Millisecond}
+	d := &direct{dial: dialer.DialContext, timeout: timeout}
 	port := "80"
 	if to.Scheme == "https" {
 		conf = conf.Clone()
@@ -74,9 +74,13 @@ func (d *direct) post(ctx context.Context, call *call) error {
 	if err != nil {
 		return err
 	}
-	last, err := c.exchange(call, deadline)
-	if ctx.Err() != nil && err != nil {
+	last, err := c.exchange(call)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
 		err = ctx.Err() // which cut it
+	case !time.Now().Before(deadline):
+		err = os.ErrDeadlineExceeded // whatever half an answer looks like
 	}
 	if err != nil || last || call.reply.Len() > maxReply || c.in.Buffered() > 0 {
 		c.close()
@@ -88,12 +92,9 @@ func (d *direct) post(ctx context.Context, call *call) error {
 
 // exchange writes a request and reads its answer. last tells that the gate takes
 // no other on this connection.
-func (c *link) exchange(call *call, deadline time.Time) (last bool, err error) {
-	if err := c.SetDeadline(deadline); err != nil {
-		return false, err
-	}
+func (c *link) exchange(call *call) (last bool, err error) {
 	if c.watched.Err() != nil {
-		return false, c.watched.Err() // its end may have come before the deadline was set
+		return false, c.watched.Err() // whose end may have come before the deadline was set
 	}
 	c.left = longest
 	if _, err := c.Write(call.message); err != nil {
@@ -105,7 +106,7 @@ func (c *link) exchange(call *call, deadline time.Time) (last bool, err error) {
 			return false, err
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
-			return res.Close, call.read(res)
+			return res.Close || res.StatusCode == http.StatusSwitchingProtocols, call.read(res)
 		}
 		_ = res.Body.Close() // there is none
 	}
@@ -121,15 +122,28 @@ func (c *link) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// alive reports that the other side has neither closed an idle connection nor
-// said anything that nobody asked for.
-func (c *link) alive() bool {
+// quiet reports that the other side has neither closed a connection since its last
+// answer nor said anything more. It sets the deadline of the next call.
+func (c *link) quiet(deadline time.Time) bool {
+	if c.SetDeadline(deadline) != nil || c.in.Buffered() > 0 || (c.waiting != nil && c.waiting()) {
+		return false
+	}
+	_, secured := c.Conn.(*tls.Conn)
+	if c.waiting != nil && !secured {
+		return true
+	}
+	// TLS may hold what it has read already, which an ended deadline still gives; where
+	// a connection cannot be asked without waiting, a moment must do.
+	moment := time.Unix(1, 0)
+	if c.waiting == nil {
+		moment = time.Now().Add(time.Millisecond)
+	}
 	c.left = 1
-	if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+	if c.SetReadDeadline(moment) != nil {
 		return false
 	}
 	_, err := c.in.Peek(1)
-	return errors.Is(err, os.ErrDeadlineExceeded)
+	return errors.Is(err, os.ErrDeadlineExceeded) && c.SetReadDeadline(deadline) == nil
 }
 
 // watch has calls cut when a context ends; false where the end of an earlier one
@@ -155,7 +169,7 @@ func (c *link) close() {
 // connect gives a kept connection or a new one, watched.
 func (d *direct) connect(ctx context.Context, deadline time.Time) (*link, error) {
 	for c := d.kept(); c != nil; c = d.kept() {
-		if (time.Since(c.since) < d.sure || c.alive()) && c.watch(ctx) {
+		if c.quiet(deadline) && c.watch(ctx) {
 			return c, nil
 		}
 		c.close()
@@ -166,10 +180,13 @@ func (d *direct) connect(ctx context.Context, deadline time.Time) (*link, error)
 	if err != nil {
 		return nil, err
 	}
-	c := &link{Conn: conn}
+	c := &link{Conn: conn, waiting: waiting(conn)}
+	if secured, ok := conn.(*tls.Conn); ok {
+		c.waiting = waiting(secured.NetConn())
+	}
 	c.in = bufio.NewReader(c)
 	c.watch(ctx)
-	return c, nil
+	return c, c.SetDeadline(deadline)
 }
 
 // kept takes the connection that was used last out of those that are kept.

@@ -1,11 +1,16 @@
 package sink_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,7 +54,6 @@ func TestGateClosesIdleConnection(t *testing.T) {
 		panic(http.ErrAbortHandler) // closes the connection, without a word in the answer that it would
 	})
 	c := newClient(t, url)
-	sink.Doubt(c)
 	for n := range int32(3) {
 		require.Equal(t, sink.Delivered, c.Send(t.Context(), sink.FieldsOf(release())).Outcome)
 		<-closed
@@ -57,16 +61,91 @@ func TestGateClosesIdleConnection(t *testing.T) {
 	}
 }
 
-// One that the gate keeps is used again, also after a look at it.
-func TestKeptConnectionIsLookedAt(t *testing.T) {
+// An answer that is said twice is not the answer to the next call, also over TLS,
+// which reads ahead.
+func TestAnswerSaidTwice(t *testing.T) {
 	t.Parallel()
-	url, opened, _ := watched(t, take)
-	c := newClient(t, url)
-	sink.Doubt(c)
-	for range 5 {
-		require.Equal(t, sink.Delivered, c.Send(t.Context(), sink.FieldsOf(release())).Outcome)
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	t.Cleanup(certificate.Close)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate().Raw}), 0o600))
+	for name, test := range map[string]struct {
+		secured bool
+		join    func(conn net.Conn, answer string) // says it twice
+	}{
+		"in one piece": {false, func(conn net.Conn, answer string) { _, _ = io.WriteString(conn, answer+answer) }},
+		"later": {false, func(conn net.Conn, answer string) {
+			_, _ = io.WriteString(conn, answer)
+			_, _ = io.WriteString(conn, answer)
+		}},
+		"TLS, later": {true, func(conn net.Conn, answer string) {
+			_, _ = io.WriteString(conn, answer)
+			_, _ = io.WriteString(conn, answer)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			url := "http://" + l.Addr().String()
+			if test.secured {
+				l, url = tls.NewListener(l, certificate.TLS), "https://"+l.Addr().String()
+			}
+			said := make(chan struct{}, 10)
+			go func() {
+				for calls := 0; ; {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					for in := bufio.NewReader(conn); ; {
+						req, err := http.ReadRequest(in)
+						if err != nil {
+							break
+						}
+						_, _ = io.Copy(io.Discard, req.Body)
+						if calls++; calls == 1 {
+							test.join(conn, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n"+`{"code":"1001"}`)
+							said <- struct{}{}
+							continue
+						}
+						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n"+`{"code":"400"}`)
+					}
+					_ = conn.Close()
+				}
+			}()
+			c := newClient(t, url, func(cfg *sink.Config) {
+				if test.secured {
+					cfg.CAFile = file
+				}
+			})
+			t.Cleanup(func() { _ = l.Close() })
+			require.Equal(t, sink.Delivered, c.Send(t.Context(), sink.FieldsOf(release())).Outcome)
+			<-said
+			require.Equal(t, sink.Rejected, c.Send(t.Context(), sink.FieldsOf(release())).Outcome)
+			require.Equal(t, sink.Rejected, c.Send(t.Context(), sink.FieldsOf(release())).Outcome)
+		})
 	}
-	require.EqualValues(t, 1, opened.Load())
+}
+
+// An answer that comes drop by drop does not come, in time.
+func TestAnswerDribbles(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 2")
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	r := newClient(t, "http://"+l.Addr().String(), func(cfg *sink.Config) { cfg.Timeout = 300 * time.Millisecond }).Send(t.Context(), sink.FieldsOf(release()))
+	require.Equal(t, "no answer within 300ms", r.Message)
 }
 
 // A call is cut when its context ends, and with it nothing that comes later.

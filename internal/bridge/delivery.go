@@ -175,6 +175,9 @@ func (d *delivery) query() ledger.DueQuery {
 // start begins the goroutines; the returned function ends them, writes every
 // answer down, and gives the first error of settling.
 func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
+	if err := d.settleNoted(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.load(ctx, d.b); err != nil {
 		return nil, err
 	}

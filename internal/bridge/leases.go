@@ -33,6 +33,20 @@ func (b *Bridge) acquire(ctx context.Context, source string) (*ledger.Lease, err
 	return lease, err
 }
 
+// settleNoted writes down what the gate had accepted when writing failed the last time.
+func (d *delivery) settleNoted(ctx context.Context) error {
+	for source, lease := range d.held() {
+		n, err := lease.Recover(context.WithoutCancel(ctx))
+		if err != nil && !d.loses(err) {
+			return err
+		}
+		if n > 0 {
+			d.log.Info("what the gate had accepted when the ledger could not be written is written down now", "source", source, "records", n)
+		}
+	}
+	return nil
+}
+
 // tell reports whether a holder of a source is one not told of yet.
 func (d *delivery) tell(source, holder string) bool {
 	d.mu.Lock()

@@ -22,6 +22,7 @@ type settler struct {
 
 	// the conductor's own
 	accepted []ledger.Settlement // on their way into the journals beside the ledger
+	noted    bool                // these are not empty
 	full     bool                // one of these is
 	deaf     bool                // one of these could not be written
 
@@ -87,6 +88,7 @@ func (s *settler) note() {
 		}
 		if lease := s.d.leaseOf(source); lease != nil {
 			full, err := lease.Note(rest[:n])
+			s.noted = true
 			s.full = s.full || full
 			if err != nil && !s.deaf {
 				s.d.log.Warn("should this process be killed, records go out again that the gate has accepted a moment before", "source", source, "error", err)
@@ -113,8 +115,15 @@ func (s *settler) addState(state ledger.SinkState) {
 	s.hurry()
 }
 
-// hurry has what has gathered written now: no more is to come for the moment.
+// hurry has what has gathered written now, for no call is under way; where all is,
+// the journals go.
 func (s *settler) hurry() {
+	if s.noted && s.waiting.Load() == 0 {
+		for _, lease := range s.d.held() {
+			lease.Tidy()
+		}
+		s.noted = false
+	}
 	s.mu.Lock()
 	s.urgent = s.news
 	tell := s.news
@@ -176,7 +185,9 @@ func (s *settler) run() {
 			select {
 			case <-s.wake:
 			case <-timer.C:
-				s.hurry()
+				s.mu.Lock()
+				s.urgent = s.news
+				s.mu.Unlock()
 			}
 		default:
 			<-s.wake

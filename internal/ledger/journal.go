@@ -28,39 +28,39 @@ type journal struct {
 	path  string
 	token int64
 
-	mu   sync.Mutex
-	file *os.File // nil until there is something to note
-	size int
-	open int // acceptances noted and not settled
-	buf  []byte
+	mu    sync.Mutex
+	file  *os.File // nil until there is something to note
+	size  int
+	open  int  // acceptances noted and not settled
+	torn  bool // the last line may not be whole
+	ended bool // the lease has
+	buf   []byte
 }
 
 const (
-	// A journal of which all is settled is emptied where it is larger than
-	// journalSmall; one of journalLarge must be settled before more is sent.
+	// A journal of which all is settled goes with [Lease.Tidy], or where it is larger
+	// than journalSmall; one of journalLarge must be settled before more is sent.
 	journalSmall = 64 << 10
 	journalLarge = 1 << 20
 )
 
 // noted is a line of a journal, an acceptance; the first line has the token alone.
 type noted struct {
-	Token    int64  `json:"token"`
-	ID       int64  `json:"id"`
-	Hash     string `json:"hash"` // of the content that was sent, hexadecimal
-	Attempts int    `json:"attempts"`
-	At       string `json:"at"`
-	Code     string `json:"code"`
-	Message  string `json:"message"`
-	Hint     string `json:"hint"`
-	SeqNo    string `json:"seqno"`
-	Status   int    `json:"status"`
+	Token   int64  `json:"token"`
+	ID      int64  `json:"id"`
+	Hash    string `json:"hash"` // of the content that was sent, hexadecimal
+	At      string `json:"at"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+	SeqNo   string `json:"seqno"`
+	Status  int    `json:"status"`
 }
 
 func appendNoted(b []byte, s *Settlement) []byte {
 	b = strconv.AppendInt(append(b, `{"id":`...), s.ID, 10)
 	b = hex.AppendEncode(append(b, `,"hash":"`...), []byte(s.Hash))
-	b = strconv.AppendInt(append(b, `","attempts":`...), int64(s.Attempts), 10)
-	b = s.At.UTC().AppendFormat(append(b, `,"at":"`...), stampLayout)
+	b = s.At.UTC().AppendFormat(append(b, `","at":"`...), stampLayout)
 	b = sources.AppendJSON(append(b, `","code":`...), s.Code)
 	b = sources.AppendJSON(append(b, `,"message":`...), s.Message)
 	b = sources.AppendJSON(append(b, `,"hint":`...), s.Hint)
@@ -70,34 +70,40 @@ func appendNoted(b []byte, s *Settlement) []byte {
 }
 
 // Note keeps acceptances of the lease's source until they are settled, in the
-// order in which they will be. full tells that all of them should be settled before
-// there are more. An error loses none: it says that they go out again should the
-// process be killed before it settles them.
+// order in which they will be; after the lease's end it does nothing. full tells
+// that all of them should be settled before there are more. An error loses none: it
+// says that they go out again should the process be killed before it settles them.
 func (s *Lease) Note(accepted []Settlement) (full bool, err error) {
 	j := &s.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.ended {
+		return false, nil
+	}
 	j.open += len(accepted)
 	j.buf = j.buf[:0]
 	if j.file == nil {
-		file, err := os.OpenFile(j.path, os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
+		file, err := os.OpenFile(j.path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 		if err != nil {
 			return false, fmt.Errorf("noting acceptances beside the ledger: %w", err)
 		}
-		j.file, j.buf = file, j.head(j.buf)
+		j.file, j.size, j.torn = file, 0, false
+		j.buf = fmt.Appendf(j.buf, "{\"token\":%d}\n", j.token)
+	}
+	if j.torn {
+		j.buf = append(j.buf, '\n')
 	}
 	for i := range accepted {
 		j.buf = appendNoted(j.buf, &accepted[i])
 	}
-	j.size += len(j.buf)
-	if _, err := j.file.Write(j.buf); err != nil {
+	n, err := j.file.Write(j.buf)
+	j.size += n
+	if j.torn = err != nil; j.torn {
 		return false, fmt.Errorf("noting acceptances beside the ledger: %w", err)
 	}
 	failpoint.Hit("accepted.noted")
 	return j.size >= journalLarge, nil
 }
-
-func (j *journal) head(b []byte) []byte { return fmt.Appendf(b, "{\"token\":%d}\n", j.token) }
 
 // settled tells that acceptances which were noted, or are about to be, are in the
 // ledger.
@@ -105,39 +111,51 @@ func (j *journal) settled(n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.open -= n
-	if j.open > 0 || j.size < journalSmall {
-		return
-	}
-	// What is left of it where this fails is not applied twice: the ledger knows how
-	// often each record was sent.
-	j.size = 0
-	if j.file.Truncate(0) == nil {
-		_, _ = j.file.Write(j.head(nil))
+	if j.open <= 0 && j.size >= journalSmall {
+		j.remove()
 	}
 }
 
-// close ends the journal. It stays for the next holder where something is open, or
-// the lease is another's by now.
-func (j *journal) close(lost bool) {
+// Tidy removes the journal where all of it is settled.
+func (s *Lease) Tidy() {
+	j := &s.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.file == nil {
-		return
-	}
-	_ = j.file.Close() // nothing is held back in memory
-	j.file = nil
-	if j.open <= 0 && !lost {
-		_ = os.Remove(j.path) // the next holder would see that all of it is settled
+	if j.open <= 0 && !j.ended {
+		j.remove()
 	}
 }
 
-// left reads what the last holder of a source's lease, whose number is given, has
-// noted in its journal, with the hashes as the ledger has them. What another ledger's holder has noted says nothing of
-// this one's records, so it is left out.
+// remove ends the file; what stays of it where that fails is not applied twice, for
+// the ledger knows when each record was accepted.
+func (j *journal) remove() {
+	if j.file != nil {
+		_ = j.file.Close() // nothing is held back in memory
+		_ = os.Remove(j.path)
+		j.file, j.size = nil, 0
+	}
+}
+
+// end ends the journal with its lease. The file stays for the next holder where
+// something is open, or where the lease was lost and the file may be another's.
+func (j *journal) end(lost bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ended = true
+	if j.open <= 0 && !lost {
+		j.remove()
+	} else if j.file != nil {
+		_ = j.file.Close()
+	}
+}
+
+// left reads what the holder of a source's lease, whose number is given, has noted
+// in its journal, with the hashes as the ledger has them. What another has noted
+// may speak of another ledger's records, so it is left out.
 func left(path string, token int64) ([]noted, error) {
 	b, err := os.ReadFile(path)
 	if err != nil && !os.IsNotExist(err) {
-		return nil, fmt.Errorf("reading the acceptances that the last run has noted: %w", err)
+		return nil, fmt.Errorf("reading the acceptances that the last run has noted (mend the file's rights, or move it away: what it names then goes out again): %w", err)
 	}
 	return parseNoted(b, token), nil
 }
@@ -146,47 +164,77 @@ func parseNoted(b []byte, token int64) (all []noted) {
 	for first := true; ; first = false {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
 		var n noted
-		// A last line that was not written to its end is none.
-		if !whole || json.Unmarshal(line, &n) != nil || (first && n.Token != token) {
-			return all
+		err := json.Unmarshal(line, &n)
+		if first && (!whole || err != nil || n.Token == 0 || n.Token != token) {
+			return nil
 		}
-		if hash, err := hex.DecodeString(n.Hash); err == nil && !first {
+		// A line that was not written to its end is none.
+		if hash, bad := hex.DecodeString(n.Hash); !first && whole && err == nil && bad == nil && n.ID != 0 {
 			n.Hash = string(hash)
 			all = append(all, n)
+		}
+		if !whole {
+			return all
 		}
 		b = rest
 	}
 }
 
-// recover writes down what the last holder had noted and not settled. A record
-// that was settled, replaced or taken back since is left alone.
-func (s *Lease) recover(ctx context.Context, tx *sql.Conn) error {
-	all, err := left(s.journal.path, s.token-1)
+// settleNoted writes down what the holder with a number had noted and not settled, and
+// counts it. A record that was accepted as late before, or has another content now,
+// is left alone.
+func (s *Lease) settleNoted(ctx context.Context, tx *sql.Conn, token int64) (n int, err error) {
+	all, err := left(s.journal.path, token)
 	if err != nil || len(all) == 0 {
-		return err
+		return 0, err
 	}
 	stmt, err := tx.PrepareContext(ctx, `UPDATE record SET state = 'delivered', attempts = attempts + 1, next_attempt_at = NULL, last_attempt_at = NULL,
 		code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = NULL, delivered_at = ?
-		WHERE id = ? AND content_hash = ? AND attempts = ? AND state <> 'delivered'`)
+		WHERE id = ? AND content_hash = ? AND state <> 'delivered' AND (delivered_at IS NULL OR delivered_at < ?)`)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer stmt.Close()
-	for _, n := range all {
+	for _, one := range all {
 		var status any
-		if n.Status != 0 {
-			status = n.Status
+		if one.Status != 0 {
+			status = one.Status
 		}
-		res, err := stmt.ExecContext(ctx, null(n.Code), null(n.Message), null(n.Hint), null(n.SeqNo), status, n.At, n.ID, []byte(n.Hash), n.Attempts)
+		res, err := stmt.ExecContext(ctx, null(one.Code), null(one.Message), null(one.Hint), null(one.SeqNo), status, one.At, one.ID, []byte(one.Hash), one.At)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		written, err := res.RowsAffected()
 		if err != nil {
+			return 0, err
+		}
+		n += int(written)
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ? WHERE id = (SELECT MAX(id) FROM sync_run WHERE source = ?)", n, s.Source)
+	return n, err
+}
+
+// Recover writes down what this lease's own journal holds and a failed
+// [Ledger.Settle] has not written, and reports how many records that were. With
+// nothing open it does nothing.
+func (s *Lease) Recover(ctx context.Context) (n int, err error) {
+	j := &s.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.open <= 0 || j.ended {
+		return 0, nil
+	}
+	err = s.ledger.tx(ctx, func(tx *sql.Conn) error {
+		if err := s.check(ctx, s.ledger.stmts.lease); err != nil {
 			return err
 		}
-		s.Recovered += int(written)
+		n, err = s.settleNoted(ctx, tx, s.token)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("settling what is noted beside the ledger: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ? WHERE id = (SELECT MAX(id) FROM sync_run WHERE source = ?)", s.Recovered, s.Source)
-	return err
+	j.open = 0
+	j.remove()
+	return n, nil
 }

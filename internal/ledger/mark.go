@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"time"
@@ -79,20 +81,31 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	host, _ := os.Hostname() // an empty name does no harm
 	now := l.now()
 	holder := fmt.Sprintf("process %d on %s since %s", os.Getpid(), host, stamp(now))
-	lease := &Lease{Source: source, lock: lock, ledger: l, journal: journal{path: beside + ".accepted"}}
+	// A number of its own among all ledgers there are, for the journal beside this one
+	// may be another's.
+	lease := &Lease{Source: source, token: 1 + rand.Int64N(math.MaxInt64), lock: lock, ledger: l}
+	lease.journal = journal{path: beside + ".accepted", token: lease.token}
 	err = l.tx(ctx, func(tx *sql.Conn) error {
-		err := tx.QueryRowContext(ctx, `INSERT INTO high_water_mark (source, lease_holder, lease_host, lease_until, lease_token, version) VALUES (?, ?, ?, ?, 1, 0)
-			ON CONFLICT (source) DO UPDATE SET lease_holder = excluded.lease_holder, lease_host = excluded.lease_host, lease_until = excluded.lease_until,
-				lease_token = lease_token + 1
-			WHERE lease_holder IS NULL OR lease_host IS NULL OR lease_host = excluded.lease_host OR lease_until < ?
-			RETURNING lease_token`, source, holder, host, stamp(now.Add(LeaseLasts)), stamp(now)).Scan(&lease.token)
-		if errors.Is(err, sql.ErrNoRows) { // the lock beside the ledger says nothing of another machine
-			return &HeldError{Source: source, Holder: l.holder(ctx, source)}
+		last := int64(0)
+		err := tx.QueryRowContext(ctx, leaseToken, source).Scan(&last)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
 		}
+		res, err := tx.ExecContext(ctx, `INSERT INTO high_water_mark (source, lease_holder, lease_host, lease_until, lease_token, version) VALUES (?, ?, ?, ?, ?, 0)
+			ON CONFLICT (source) DO UPDATE SET lease_holder = excluded.lease_holder, lease_host = excluded.lease_host, lease_until = excluded.lease_until,
+				lease_token = excluded.lease_token
+			WHERE lease_holder IS NULL OR lease_host IS NULL OR lease_host = excluded.lease_host OR lease_until < ?`,
+			source, holder, host, stamp(now.Add(LeaseLasts)), lease.token, stamp(now))
 		if err != nil {
 			return err
 		}
-		return lease.recover(ctx, tx)
+		if n, err := res.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 { // the lock beside the ledger says nothing of another machine
+			return &HeldError{Source: source, Holder: l.holder(ctx, source)}
+		}
+		lease.Recovered, err = lease.settleNoted(ctx, tx, last)
+		return err
 	})
 	if held := (*HeldError)(nil); errors.As(err, &held) {
 		return nil, errors.Join(err, lock.Unlock())
@@ -100,7 +113,6 @@ func (l *Ledger) Acquire(ctx context.Context, source string) (*Lease, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("taking the lease of source %s: %w", source, err), lock.Unlock())
 	}
-	lease.journal.token = lease.token
 	_ = os.Remove(lease.journal.path) // if it stays, its number says that it has been seen
 	return lease, nil
 }
@@ -148,7 +160,7 @@ func (s *Lease) Release(ctx context.Context) error {
 		}
 		return err
 	})
-	s.journal.close(ours == 0)
+	s.journal.end(ours == 0)
 	err = errors.Join(err, s.lock.Unlock())
 	s.lock = nil
 	return err

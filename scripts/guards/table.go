@@ -177,11 +177,15 @@ var guards = []guard{
 		ledgerPkg, "TestAnswerToAReplacedContent",
 	},
 	{
-		"noted-is-settled", "internal/ledger/mark.go", "return lease.recover(ctx, tx)", "return nil",
+		"noted-is-settled", "internal/ledger/mark.go", "lease.Recovered, err = lease.settleNoted(ctx, tx, last)", "_ = last",
 		ledgerPkg, "TestNotedAcceptancesSurvive",
 	},
 	{
-		"noted-in-this-ledger", "internal/ledger/journal.go", "(first && n.Token != token)", "(first && false)",
+		"noted-in-this-ledger", "internal/ledger/mark.go", "token: 1 + rand.Int64N(math.MaxInt64), lock", "token: 1 + rand.Int64N(math.MaxInt64)%1, lock",
+		ledgerPkg, "TestNotedInAnotherLedger",
+	},
+	{
+		"noted-once", "internal/ledger/journal.go", "(delivered_at IS NULL OR delivered_at < ?)", "(true OR delivered_at < ?)",
 		ledgerPkg, "TestNotedAcceptancesThatFitNoMore",
 	},
 	{
