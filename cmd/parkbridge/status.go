@@ -106,7 +106,7 @@ type parkedJSON struct {
 }
 
 type runJSON struct {
-	ID         int64   `json:"id"`
+	ID         int64   `json:"id"` // 0: a sync's that found nothing, which is counted in an earlier one
 	Source     string  `json:"source"`
 	StartedAt  *string `json:"started_at"`
 	FinishedAt *string `json:"finished_at"`

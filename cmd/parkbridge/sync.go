@@ -116,7 +116,7 @@ func (a *app) printSync(r bridge.Report) error {
 		out := syncJSON{Sources: []syncSourceJSON{}, Sink: sinkAsJSON(r.Sink)}
 		for _, s := range r.Sources {
 			j := syncSourceJSON{Name: s.Source, Pending: s.Pending}
-			if s.Run.ID != 0 {
+			if !s.Run.StartedAt.IsZero() {
 				j.Run = runAsJSON(&s.Run)
 			}
 			if s.Held != nil {
@@ -137,7 +137,7 @@ func (a *app) printSync(r bridge.Report) error {
 		case s.Held != nil:
 			t.row(s.Source, "-", "-", "-", "-", "-", "-", "-", t.paint("held by another run", "yellow"))
 			continue
-		case s.Run.ID == 0:
+		case s.Run.StartedAt.IsZero(): // it never began
 			t.row(s.Source, "-", "-", "-", "-", "-", "-", "-", t.paint("failed", "red"))
 			continue
 		}
