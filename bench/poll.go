@@ -21,10 +21,11 @@ import (
 )
 
 const (
-	// polls is how many empty polls are measured.
+	// polls is how many empty polls are measured in each rhythm.
 	polls = 1000
-	// rhythm is how often.
-	rhythm = 10 * time.Millisecond
+	// apart is how long polls are apart in the slower rhythm, in which each finds
+	// caches and processor cold; in the other each follows the last one at once.
+	apart = 10 * time.Millisecond
 )
 
 // empty measures a poll that finds nothing new in a large table, in this
@@ -52,9 +53,30 @@ func empty(ctx context.Context, b *bench, engine string) error {
 		}
 		pause(ctx, 2500*time.Millisecond)
 	}
-	seek, err := s.seeks(ctx)
-	if err != nil {
-		return err
+	out := newTable(fmt.Sprintf("%s, nothing new in a table of %d rows, %d times", engine, rows, polls), "what", "median ms", "p99 ms")
+	row := func(what string, values []float64) {
+		b.results.note("empty", engine+" "+what, "ms", values)
+		out.row(what, fmt.Sprintf("%.3f", quantile(values, 0.5)), fmt.Sprintf("%.3f", quantile(values, 0.99)))
+	}
+	for _, every := range []time.Duration{0, apart} {
+		rhythm := ", one after the other"
+		if every > 0 {
+			rhythm = ", every " + every.String()
+		}
+		seek, err := s.seeks(ctx, every)
+		if err != nil {
+			return err
+		}
+		row("bare seek"+rhythm, seek)
+		serving, cancel := context.WithCancel(ctx)
+		watch.begin(serving, cancel, every)
+		if err := app.Bridge.Serve(serving, map[string]cron.Schedule{s.table: watch}); err != nil {
+			return err
+		}
+		if len(watch.took) < polls {
+			return fmt.Errorf("%d polls of %d came to their end", len(watch.took), polls)
+		}
+		row("poll of the daemon"+rhythm, watch.took)
 	}
 	var syncs []float64
 	for range polls {
@@ -62,25 +84,14 @@ func empty(ctx context.Context, b *bench, engine string) error {
 		app.Bridge.Sync(ctx, 0)
 		syncs = append(syncs, milliseconds(time.Since(at)))
 	}
-	serving, cancel := context.WithCancel(ctx)
-	watch.enough, watch.stop = polls, cancel
-	if err := app.Bridge.Serve(serving, map[string]cron.Schedule{s.table: watch}); err != nil {
-		return err
-	}
-	out := newTable(fmt.Sprintf("%s, nothing new in a table of %d rows, %d times", engine, rows, polls), "what", "median ms", "p99 ms")
-	for _, f := range []struct {
-		what   string
-		values []float64
-	}{{"bare seek", seek}, {"poll of the daemon", watch.took}, {"whole sync, in one process", syncs}} {
-		b.results.note("empty", engine+" "+f.what, "ms", f.values)
-		out.row(f.what, fmt.Sprintf("%.3f", quantile(f.values, 0.5)), fmt.Sprintf("%.3f", quantile(f.values, 0.99)))
-	}
+	row("whole sync, in one process", syncs)
 	b.results.print(os.Stdout, out)
 	return nil
 }
 
-// seeks times the bare query, prepared, on one connection.
-func (s *site) seeks(ctx context.Context) (took []float64, err error) {
+// seeks times the bare query, prepared, on one connection, in the rhythm of the
+// polls that it stands beside.
+func (s *site) seeks(ctx context.Context, every time.Duration) (took []float64, err error) {
 	conn, err := s.lot.db.Conn(ctx)
 	if err != nil {
 		return nil, err
@@ -97,7 +108,9 @@ func (s *site) seeks(ctx context.Context) (took []float64, err error) {
 	}
 	defer stmt.Close()
 	for range polls {
-		pause(ctx, rhythm) // as the daemon's polls, which find caches and processor as cold
+		if every > 0 {
+			pause(ctx, every)
+		}
 		at := time.Now()
 		if err := s.seek(ctx, stmt); err != nil {
 			return nil, err
@@ -120,27 +133,53 @@ func (s *site) seek(ctx context.Context, stmt *sql.Stmt) error {
 }
 
 // stopwatch times the daemon's polls from the moment the scheduler begins one,
-// when it asks for the next, to the line that the daemon logs at its end.
+// when it asks for the next, to the line that the daemon logs at its end. It is
+// the daemon's schedule and its log.
 type stopwatch struct {
 	mu      sync.Mutex
+	serving context.Context //nolint:containedctx // of the one call of Serve that it times
+	stop    func()          // nil: nothing is timed
+	every   time.Duration   // 0: each poll begins at the end of the last
+	asked   bool            // the scheduler has asked for the first poll
 	begun   time.Time
 	running bool
 	took    []float64
-	enough  int
-	stop    func()
+	ended   chan struct{} // has one for the poll that is under way, once it has ended
 }
 
-const nothingNew = "a run found nothing new"
-
-// Next is asked when a poll begins; the next is a rhythm from now. One that comes
-// too early for the last one's end is skipped.
-func (w *stopwatch) Next(now time.Time) time.Time {
+// begin readies it for the polls of one call of Serve, which ends with enough of
+// them.
+func (w *stopwatch) begin(serving context.Context, stop func(), every time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.running {
+	w.serving, w.stop, w.every = serving, stop, every
+	w.asked, w.running, w.took, w.ended = false, false, nil, make(chan struct{}, 1)
+}
+
+const (
+	nothingNew = "a run found nothing new"
+	skipped    = "the last run is still going; this one is skipped"
+)
+
+// Next is asked once before the first poll, and then when a poll begins.
+func (w *stopwatch) Next(now time.Time) time.Time {
+	w.mu.Lock()
+	first := !w.asked
+	w.asked = true
+	if !first && !w.running { // one that comes too early for the last one's end is skipped
 		w.begun, w.running = time.Now(), true
 	}
-	return now.Add(rhythm)
+	w.mu.Unlock()
+	switch {
+	case w.every > 0:
+		return now.Add(w.every)
+	case !first:
+		select {
+		case <-w.ended:
+		case <-w.serving.Done():
+		}
+	}
+	return now
 }
 
 // Enabled asks for every line.
@@ -154,15 +193,26 @@ func (w *stopwatch) WithGroup(string) slog.Handler { return w }
 
 // Handle takes a line.
 func (w *stopwatch) Handle(_ context.Context, r slog.Record) error {
+	at := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.Message != nothingNew || w.stop == nil {
+	if w.stop == nil || r.Message != nothingNew && r.Message != skipped {
 		return nil
 	}
-	w.running = false
-	w.took = append(w.took, milliseconds(time.Since(w.begun)))
-	if len(w.took) >= w.enough {
-		w.stop()
+	if r.Message == nothingNew && w.running {
+		w.took = append(w.took, milliseconds(at.Sub(w.begun)))
+		if len(w.took) >= polls {
+			w.stop()
+		}
+	}
+	if w.every == 0 {
+		w.running = false
+		select {
+		case w.ended <- struct{}{}:
+		default:
+		}
+	} else if r.Message == nothingNew {
+		w.running = false
 	}
 	return nil
 }
