@@ -210,18 +210,20 @@ type fetched struct {
 	begun time.Time // when it was asked for
 }
 
-// fetch reads a page in the background, after a wait.
+// get reads a page, after a wait.
+func (p *poll) get(ctx context.Context, in sources.Range, size int, wait time.Duration) fetched {
+	if err := rest(ctx, wait); err != nil {
+		return fetched{err: err}
+	}
+	begun := time.Now()
+	page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Page(ctx, in, size) })
+	return fetched{page, err, begun}
+}
+
+// fetch is get in the background.
 func (p *poll) fetch(ctx context.Context, in sources.Range, size int, wait time.Duration) <-chan fetched {
 	out := make(chan fetched, 1)
-	go func() {
-		if err := rest(ctx, wait); err != nil {
-			out <- fetched{err: err}
-			return
-		}
-		begun := time.Now()
-		page, err := patient(ctx, func() (sources.Page, error) { return p.sess.Page(ctx, in, size) })
-		out <- fetched{page, err, begun}
-	}()
+	go func() { out <- p.get(ctx, in, size, wait) }()
 	return out
 }
 
@@ -265,9 +267,8 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 	if z.limit > 0 {
 		size = min(size, z.limit)
 	}
-	next := p.fetch(ctx, z.Range, size, 0)
+	got := p.get(ctx, z.Range, size, 0)
 	for {
-		got := <-next
 		if got.err != nil {
 			return rows, false, got.err
 		}
@@ -284,7 +285,7 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 			}
 		}
 		enough := z.limit > 0 && rows >= z.limit
-		next = nil
+		var next <-chan fetched
 		if page.Full && !enough && (z.more == nil || z.offline) {
 			next = p.fetch(ctx, z.Range, size, p.Config.restAfter(len(page.Rows), got.begun))
 		}
@@ -292,7 +293,9 @@ func (p *poll) read(ctx context.Context, z zone) (rows int, done bool, err error
 		switch {
 		case err == nil && on && page.Full && !enough && ctx.Err() == nil:
 			if next == nil {
-				next = p.fetch(ctx, z.Range, size, p.Config.restAfter(len(page.Rows), got.begun))
+				got = p.get(ctx, z.Range, size, p.Config.restAfter(len(page.Rows), got.begun))
+			} else {
+				got = <-next
 			}
 			continue
 		case next != nil:
