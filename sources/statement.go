@@ -2,6 +2,7 @@ package sources
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -131,7 +132,7 @@ func limited(dialect Dialect, sql string, n int, args []any) (string, []any) {
 		args = append(args, n)
 		return d.Limit(sql, len(args)), args
 	}
-	return sql + fmt.Sprintf(" LIMIT %d", n), args
+	return sql + " LIMIT " + strconv.Itoa(n), args
 }
 
 func selectSQL(list, from string, conds []string) string {
