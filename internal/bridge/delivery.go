@@ -189,7 +189,7 @@ func (d *delivery) start(ctx context.Context) (stop func() error, err error) {
 	d.paced.Stop()
 	n := d.b.Settings.Concurrency
 	d.jobs, d.answers = make(chan job), make(chan answer, n)
-	d.settler = newSettler(work, d)
+	d.settler = newSettler(work, d, ctx.Done())
 	var senders sync.WaitGroup
 	for range n {
 		senders.Go(func() {

@@ -15,10 +15,11 @@ import (
 type settler struct {
 	ctx     context.Context //nolint:containedctx // it outlives the call that a stop cancels, and ends with close
 	d       *delivery
-	wake    chan struct{} // told where there may be something to write
-	failed  chan struct{} // closed at the first error
-	written chan struct{} // told when unwritten goes down
-	waiting atomic.Int64  // answers that are not written yet
+	stop    <-chan struct{} // closed when the delivery is to stop; nil: never
+	wake    chan struct{}   // told where there may be something to write
+	failed  chan struct{}   // closed at the first error
+	written chan struct{}   // told when unwritten goes down
+	waiting atomic.Int64    // answers that are not written yet
 
 	// the conductor's own
 	accepted []ledger.Settlement // on their way into the journals beside the ledger
@@ -46,14 +47,15 @@ const (
 	// is with how many sending waits.
 	worthOne      = 250
 	unwrittenMost = 500
-	// Answers that cannot be written for now are tried again this often.
+	// Answers that cannot be written for now are tried again this often; by a daemon,
+	// until they can or it is to stop.
 	settleTries = 20
 	settleWait  = time.Second
 )
 
-func newSettler(ctx context.Context, d *delivery) *settler {
+func newSettler(ctx context.Context, d *delivery, stop <-chan struct{}) *settler {
 	s := &settler{
-		ctx: ctx, d: d,
+		ctx: ctx, d: d, stop: stop,
 		wake: make(chan struct{}, 1), failed: make(chan struct{}), written: make(chan struct{}, 1),
 	}
 	s.done.Go(s.run)
@@ -207,11 +209,18 @@ func (s *settler) write() {
 	s.mu.Unlock()
 	if news && !failed {
 		err := s.settle(batch, &state)
-		for tries := 0; errors.Is(err, ledger.ErrTransient) && tries < settleTries; tries++ {
+		tries := 0
+		for ; errors.Is(err, ledger.ErrTransient) && (tries < settleTries || s.mayWait()); tries++ {
 			// The answers are in hand, and to lose them is to send the records
 			// again; sending waits meanwhile.
+			if tries == settleTries {
+				s.d.log.Error("answers of the gate cannot be written; trying on, and sending waits", "answers", len(batch), "error", err)
+			}
 			<-time.After(settleWait)
 			err = s.settle(batch, &state)
+		}
+		if tries > settleTries && err == nil {
+			s.d.log.Info("answers of the gate are written again", "answers", len(batch))
 		}
 		if err != nil {
 			s.mu.Lock()
@@ -228,6 +237,16 @@ func (s *settler) write() {
 	notify(s.written)
 	for _, flushed := range flushes {
 		close(flushed)
+	}
+}
+
+// mayWait reports that answers may be kept for as long as it takes.
+func (s *settler) mayWait() bool {
+	select {
+	case <-s.stop:
+		return false
+	default:
+		return s.d.backingOff
 	}
 }
 

@@ -29,7 +29,7 @@ func TestNotingFails(t *testing.T) {
 	d := b.newDelivery(0)
 	require.NoError(t, d.take(t.Context(), "north"))
 	require.NoError(t, os.Mkdir(path+".north.accepted", 0o700))
-	s := newSettler(t.Context(), d)
+	s := newSettler(t.Context(), d, nil)
 	for id := range int64(3) {
 		rows := []ledger.New{{Key: strconv.FormatInt(id, 10), Content: ledger.Content{Hash: "x", Columns: "{}", Mapped: ledger.Mapped{Fields: "{}"}}}}
 		mark, err := l.Mark(t.Context(), "north")
