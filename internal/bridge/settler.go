@@ -25,7 +25,8 @@ type settler struct {
 	accepted []ledger.Settlement // on their way into the journals beside the ledger
 	noted    bool                // these are not empty
 	full     bool                // one of these is
-	deaf     bool                // one of these could not be written
+	deaf     bool                // one of these could not be written the last time
+	told     bool                // of that
 
 	done sync.WaitGroup
 
@@ -92,9 +93,9 @@ func (s *settler) note() {
 			full, err := lease.Note(rest[:n])
 			s.noted = true
 			s.full = s.full || full
-			if err != nil && !s.deaf {
+			if s.deaf = err != nil; s.deaf && !s.told {
 				s.d.log.Warn("should this process be killed, records go out again that the gate has accepted a moment before", "source", source, "error", err)
-				s.deaf = true
+				s.told = true
 			}
 		}
 		rest = rest[n:]
@@ -103,12 +104,15 @@ func (s *settler) note() {
 	s.accepted = s.accepted[:0]
 }
 
-// room reports whether more answers may come. A full journal is emptied when all is
-// written.
+// room reports whether more answers may come: few where they cannot be noted. A full
+// journal is emptied when all is written.
 func (s *settler) room() bool {
-	n := s.waiting.Load()
+	n, most := s.waiting.Load(), int64(unwrittenMost)
+	if s.deaf {
+		most = 2 * int64(s.d.b.Settings.Concurrency)
+	}
 	s.full = s.full && n > 0
-	return n < unwrittenMost && !s.full
+	return n < most && !s.full
 }
 
 // addState writes the sink's state down without a settlement.
