@@ -173,7 +173,7 @@ var guards = []guard{
 		bridgePkg, "TestKnownWays/flow_no_collision",
 	},
 	{
-		"answer-to-what-was-sent", "internal/ledger/delivery.go", "		WHERE content_hash = excluded.content_hash`", "		WHERE true`",
+		"answer-to-what-was-sent", "internal/ledger/settling.go", "		WHERE content_hash = excluded.content_hash`", "		WHERE true`",
 		ledgerPkg, "TestAnswerToAReplacedContent",
 	},
 	{
