@@ -85,6 +85,7 @@ func (b *booth) crash(t *testing.T, bin, place string, hit int) {
 	err := cmd.Run()
 	require.EqualError(t, err, "signal: killed", "%s:%d was not reached: %s", place, hit, stderr)
 	require.Contains(t, stderr.String(), "failpoint "+place)
+	b.hear(t)
 }
 
 // requireEffects checks that what the kill came before has not happened, and

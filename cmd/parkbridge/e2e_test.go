@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,6 +54,7 @@ type booth struct {
 	lot    *testdb.Lot
 	gate   *gate.Gate
 	server *httptest.Server
+	open   atomic.Int64 // the server's connections
 	rows   int
 	// serving is what the server asks for the gate; it may change while it runs.
 	serving atomic.Pointer[gate.Gate]
@@ -96,9 +98,31 @@ func newBoothOn(t *testing.T, lot *testdb.Lot) *booth {
 	t.Helper()
 	b := &booth{dir: t.TempDir(), lot: lot}
 	b.useGate(gate.Config{Secret: "s3cret-of-the-lot"})
-	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.serving.Load().ServeHTTP(w, r) }))
+	b.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.serving.Load().ServeHTTP(w, r) }))
+	b.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state { //nolint:exhaustive // a connection is open between these
+		case http.StateNew:
+			b.open.Add(1)
+		case http.StateClosed:
+			b.open.Add(-1)
+		}
+	}
+	b.server.Start()
 	t.Cleanup(b.server.Close)
 	return b
+}
+
+// hear waits until the gate has taken in all that a killed program had sent: what
+// it had is accepted before a connection of ours, and ends with its connections.
+func (b *booth) hear(t *testing.T) {
+	t.Helper()
+	own := &http.Transport{DisableKeepAlives: true}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.server.URL, nil)
+	require.NoError(t, err)
+	res, err := own.RoundTrip(req)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	await(t, "the killed program's calls are through", func() bool { return b.open.Load() == 0 })
 }
 
 func newBooth(t *testing.T, engine string) *booth {
