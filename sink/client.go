@@ -230,13 +230,8 @@ func (c *Client) Close() {
 	}
 }
 
-// Complete gives the fields as they go on the wire: app_id added, empty values
-// left out, signed where there is a secret.
-func (c *Client) Complete(fields map[string]string) map[string]string {
-	return c.wire(nil, FieldsOf(fields)).Map()
-}
-
-// wire completes fields into room that is used again.
+// wire completes fields into room that is used again: app_id is added, and they are
+// signed where there is a secret.
 func (c *Client) wire(room, fields Fields) Fields {
 	out := append(slices.Grow(room[:0], len(fields)+2), fields...)
 	if c.cfg.AppID != "" {

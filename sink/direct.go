@@ -207,7 +207,15 @@ func (d *direct) keep(c *link) {
 	c.since = time.Now()
 	d.idle = append(d.idle, c)
 	if d.aging == nil {
-		d.aging = time.AfterFunc(idleMost, func() { d.closeIdle(idleMost) })
+		d.age()
+	}
+}
+
+// age has connections closed when the one that is idle longest has been so for
+// idleMost; with none it does nothing.
+func (d *direct) age() {
+	if len(d.idle) > 0 {
+		d.aging = time.AfterFunc(idleMost-time.Since(d.idle[0].since), func() { d.closeIdle(idleMost) })
 	}
 }
 
@@ -223,7 +231,5 @@ func (d *direct) closeIdle(age time.Duration) {
 		d.aging.Stop()
 		d.aging = nil
 	}
-	if len(d.idle) > 0 {
-		d.aging = time.AfterFunc(idleMost-time.Since(d.idle[0].since), func() { d.closeIdle(idleMost) })
-	}
+	d.age()
 }

@@ -38,6 +38,23 @@ func watched(t *testing.T, h http.HandlerFunc) (url string, opened *atomic.Int32
 	return s.URL, opened, closed
 }
 
+// answering is a server that does as it is told with its first connection.
+func answering(t *testing.T, serve func(net.Conn)) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		serve(conn)
+	}()
+	return "http://" + l.Addr().String()
+}
+
 func take(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	_, _ = io.WriteString(w, `{"code":"1001"}`)
@@ -132,19 +149,11 @@ func TestAnswerSaidTwice(t *testing.T) {
 // An answer that comes drop by drop does not come, in time.
 func TestAnswerDribbles(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
+	url := answering(t, func(conn net.Conn) {
 		_, _ = io.WriteString(conn, "HTTP/1.1 2")
 		_, _ = io.Copy(io.Discard, conn)
-	}()
-	r := newClient(t, "http://"+l.Addr().String(), func(cfg *sink.Config) { cfg.Timeout = 300 * time.Millisecond }).Send(t.Context(), sink.FieldsOf(release()))
+	})
+	r := newClient(t, url, func(cfg *sink.Config) { cfg.Timeout = 300 * time.Millisecond }).Send(t.Context(), sink.FieldsOf(release()))
 	require.Equal(t, "no answer within 300ms", r.Message)
 }
 
@@ -231,19 +240,11 @@ func TestNotHTTP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer l.Close()
-			go func() {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
+			url := answering(t, func(conn net.Conn) {
 				_, _ = conn.Read(make([]byte, 64<<10))
 				test.answer(conn)
-				_ = conn.Close()
-			}()
-			r := newClient(t, "http://"+l.Addr().String(), func(cfg *sink.Config) { cfg.Timeout = 10 * time.Second }).Send(t.Context(), sink.FieldsOf(release()))
+			})
+			r := newClient(t, url, func(cfg *sink.Config) { cfg.Timeout = 10 * time.Second }).Send(t.Context(), sink.FieldsOf(release()))
 			require.Equal(t, sink.Retry, r.Outcome)
 			require.Zero(t, r.HTTPStatus)
 			require.Contains(t, r.Message, test.says)

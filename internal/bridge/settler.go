@@ -130,13 +130,17 @@ func (s *settler) hurry() {
 		}
 		s.noted = false
 	}
-	s.mu.Lock()
-	s.urgent = s.news
-	tell := s.news
-	s.mu.Unlock()
-	if tell {
+	if s.urge() {
 		notify(s.wake)
 	}
+}
+
+// urge has what has gathered written next, and reports whether there is anything.
+func (s *settler) urge() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.urgent = s.news
+	return s.news
 }
 
 // flush returns when all that was added is written. ok is false where the
@@ -191,9 +195,7 @@ func (s *settler) run() {
 			select {
 			case <-s.wake:
 			case <-timer.C:
-				s.mu.Lock()
-				s.urgent = s.news
-				s.mu.Unlock()
+				s.urge()
 			}
 		default:
 			<-s.wake

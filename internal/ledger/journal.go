@@ -188,30 +188,31 @@ func (s *Lease) settleNoted(ctx context.Context, tx *sql.Conn, token int64) (n i
 	if err != nil || len(all) == 0 {
 		return 0, err
 	}
-	stmt, err := tx.PrepareContext(ctx, `UPDATE record SET state = 'delivered', attempts = attempts + 1, next_attempt_at = NULL, last_attempt_at = NULL,
-		code = ?, message = ?, hint = ?, seqno = ?, http_status = ?, errors = NULL, delivered_at = ?
-		WHERE id = ? AND content_hash = ? AND state <> 'delivered' AND (delivered_at IS NULL OR delivered_at < ?)`)
+	stmt, err := tx.PrepareContext(ctx, `SELECT EXISTS (SELECT 1 FROM record
+		WHERE id = ? AND content_hash = ? AND state <> 'delivered' AND (delivered_at IS NULL OR delivered_at < ?))`)
 	if err != nil {
 		return 0, err
 	}
 	defer stmt.Close()
+	a := Answers{Leases: map[string]*Lease{s.Source: s}}
 	for _, one := range all {
-		var status any
-		if one.Status != 0 {
-			status = one.Status
-		}
-		res, err := stmt.ExecContext(ctx, null(one.Code), null(one.Message), null(one.Hint), null(one.SeqNo), status, one.At, one.ID, []byte(one.Hash), one.At)
-		if err != nil {
+		var fits bool
+		if err := stmt.QueryRowContext(ctx, one.ID, []byte(one.Hash), one.At).Scan(&fits); err != nil {
 			return 0, err
 		}
-		written, err := res.RowsAffected()
-		if err != nil {
-			return 0, err
+		if fits {
+			a.Settlements = append(a.Settlements, Settlement{
+				Due: &Due{ID: one.ID, Source: s.Source, Hash: one.Hash}, State: Delivered, Attempted: true, At: unstamp(one.At),
+				Code: one.Code, Message: one.Message, Hint: one.Hint, SeqNo: one.SeqNo, HTTPStatus: one.Status,
+			})
 		}
-		n += int(written)
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE sync_run SET delivered = delivered + ? WHERE id = (SELECT MAX(id) FROM sync_run WHERE source = ?)", n, s.Source)
-	return n, err
+	var run int64
+	if err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) FROM sync_run WHERE source = ?", s.Source).Scan(&run); err != nil {
+		return 0, err
+	}
+	a.Runs = map[string]int64{s.Source: run}
+	return len(a.Settlements), (&writing{l: s.ledger, tx: tx, lots: map[string]int64{}}).answers(ctx, a)
 }
 
 // Recover writes down what this lease's own journal holds and a failed

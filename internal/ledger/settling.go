@@ -75,16 +75,14 @@ func (l *Ledger) Settle(ctx context.Context, answers Answers) error {
 		return fmt.Errorf("settling answers: %w", err)
 	}
 	failpoint.Hit("settle.done")
-	for source, lease := range answers.Leases {
-		n := 0
-		for i := range answers.Settlements {
-			if s := &answers.Settlements[i]; s.State == Delivered && !s.Reopen && s.Source == source {
-				n++
-			}
+	accepted := map[string]int{}
+	for i := range answers.Settlements {
+		if s := &answers.Settlements[i]; s.State == Delivered && !s.Reopen {
+			accepted[s.Source]++
 		}
-		if n > 0 {
-			lease.journal.settled(n)
-		}
+	}
+	for source, n := range accepted {
+		answers.Leases[source].journal.settled(n)
 	}
 	return nil
 }
